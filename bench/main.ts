@@ -22,6 +22,7 @@ import { drawChart } from "./chart.ts";
 import { buildLoad, carries, type Endpoint, startEndpoint } from "./load/load.ts";
 import { CACHE, describeMachine, stopChildren } from "./machine.ts";
 import { type BenchOptions, chosen, HELP, readOptions } from "./options.ts";
+import { bare } from "./peers/bare.ts";
 import { bore } from "./peers/bore.ts";
 import { chisel } from "./peers/chisel.ts";
 import { direct } from "./peers/direct.ts";
@@ -50,6 +51,8 @@ const OTHERS: readonly [name: string, title: string, cases: readonly string[], O
 const PEERS: readonly Peer[] = [
   direct,
   haproxy,
+  bare("bun", "bare, Bun"),
+  bare("deno", "bare, Deno"),
   relay("bun", "relay-bun", "two bare relays, Bun"),
   relay("deno", "relay-deno", "two bare relays, Deno"),
   sallyport("bun", "sallyport-bun", "Sallyport, Bun", "aes-cbc"),

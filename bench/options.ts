@@ -23,8 +23,8 @@ export const HELP = `Compares tunnels on this machine, turn by turn.
   deno task bench [options]     bun run bench [options]
 
   --only CASE,…      of bulk, visitors, pingpong, memory, sessions, slow, https, link, names
-  --peers NAME,…     of direct, haproxy, relay-bun, relay-deno, sallyport-bun, sallyport-deno, reference, rathole,
-                     frp, frp-kcp, frp-quic, chisel, bore, and with aes-gcm
+  --peers NAME,…     of direct, haproxy, relay-bun, relay-deno, bare-bun, bare-deno (visitors alone), sallyport-bun,
+                     sallyport-deno, reference, rathole, frp, frp-kcp, frp-quic, chisel, bore, and with aes-gcm
                      sallyport-bun-gcm, sallyport-deno-gcm, reference-gcm (bulk alone); the other transports:
                      -sealed, -sealed-wasm, -curve and -quic behind sallyport-bun and sallyport-deno
   --rounds N         medians over N rounds (3; with --quick 1)

@@ -8,6 +8,8 @@ import { runLoad } from "../load/load.ts";
 import { type Case, type Figures, metric } from "./case.ts";
 
 const AT_ONCE = [1, 32];
+/** A JIT compiler is busy with the first ten thousand visitors; an edge serves more. */
+const WARMUP_MIN_MS = 3_000;
 
 /** Case 2. */
 export const visitors: Case = {
@@ -23,7 +25,8 @@ export const visitors: Case = {
   async measure({ peer, endpoint, scale }): Promise<Figures> {
     const figures: Figures = {};
     for (const streams of AT_ONCE) {
-      const result = await runLoad("visitors", { peer, endpoint, streams, ...scale });
+      const warmupMs = Math.max(scale.warmupMs, WARMUP_MIN_MS);
+      const result = await runLoad("visitors", { peer, endpoint, streams, ...scale, warmupMs });
       await endpoint.quiet();
       figures[`visitors.${streams}.rate`] = Number(result.count) / Number(result.seconds);
       figures[`visitors.${streams}.failed`] = Number(result.failed);

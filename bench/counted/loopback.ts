@@ -5,6 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../src/bytes/bytes.ts";
+import { NO_SYSTEM_CIPHERS, type SystemCiphers } from "../../src/crypto/system_ciphers.ts";
 import type {
   Address,
   ByteStreamHandler,
@@ -42,7 +43,7 @@ export class Loopback {
   #nowMs = 0;
 
   /** A runtime on this network. Only what a visitor's way needs of one is there. */
-  runtime(): Runtime {
+  runtime(ciphers: SystemCiphers = NO_SYSTEM_CIPHERS): Runtime {
     const timers = new Timers();
     const clock: Clock = {
       nowMs: () => this.#nowMs,
@@ -62,6 +63,7 @@ export class Loopback {
       capabilities: { reusePort: false, hardClose: true },
       clock,
       faults: new Faults(),
+      systemCiphers: () => ciphers,
       listen: (options: ListenOptions) => Promise.resolve(this.#listen(options)),
       dial: (options: DialOptions) => this.#dial(options),
     };

@@ -8,7 +8,8 @@ import { ServiceTable } from "../../src/agent/services/table.ts";
 import { serviceDefaults } from "../../src/agent/services/service.ts";
 import { parseTarget } from "../../src/agent/services/target.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
-import type { CipherName } from "../../src/crypto/header_cipher.ts";
+import { type CipherName, headerLibrary } from "../../src/crypto/header_cipher.ts";
+import type { SystemCiphers } from "../../src/crypto/system_ciphers.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { createEdge } from "../../src/edge/edge.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
@@ -42,10 +43,10 @@ export interface OpenVisitor {
   echo(chunk: Bytes): Promise<void>;
 }
 
-/** Sets all up. */
-export async function startTunnel(cipher: CipherName): Promise<Tunnel> {
+/** Sets all up. `ciphers` are none by default, since counts must not depend on what a machine has installed. */
+export async function startTunnel(cipher: CipherName, ciphers?: SystemCiphers): Promise<Tunnel> {
   const network = new Loopback();
-  const runtime = network.runtime();
+  const runtime = network.runtime(ciphers);
   const ring = new FernetRing([fernetKey()]);
   const edge = createEdge({ runtime, ring, log: silentLogger });
   await edge.listen({ host: "127.0.0.1", port: EDGE_PORT });
@@ -57,7 +58,7 @@ export async function startTunnel(cipher: CipherName): Promise<Tunnel> {
   const token = createToken(ring, { hostname: NAME, cipher, nowMs: Date.now(), ttlSeconds: 3600 });
   const dialled = dialSnitun({
     ...{ runtime, clock: runtime.clock, scratch: new SendScratch(), host: "127.0.0.1", port: EDGE_PORT },
-    ...{ token: token.token, ...token.claims },
+    ...{ token: token.token, ...token.claims, library: headerLibrary(runtime.systemCiphers()) },
     admitted: () => ({
       stream: (stream) => void services.connector(stream),
       streamClosed() {},

@@ -6,17 +6,21 @@
 import type { Bytes } from "./bytes.ts";
 import { MemoryBudget } from "./memory_budget.ts";
 
-/** The size of a pooled block. */
+/** The size of the largest block, and of the smallest. */
 export const BLOCK_BYTES = 64 * 1024;
+export const BLOCK_MIN_BYTES = 256;
 /** Bytes a block pool keeps for reuse: what a session's bulk streams hold while they wait for each other. */
 const KEPT_BYTES = 4 * 1024 * 1024;
+/** The same for each smaller size: a ClientHello and an answer wait in such blocks. */
+const KEPT_SMALL_BYTES = 64 * 1024;
 
 /**
- * Full-size blocks, kept for the next queue: the runtime zeroes each new block, and the garbage collector frees dropped
- * ones late. A block may contain old data, so read only what has been written to it.
+ * Blocks whose sizes are powers of two, kept for the next queue: the runtime zeroes each new block, and the garbage
+ * collector frees dropped ones late. A block may contain old data, so read only what has been written to it.
  */
 export class BlockPool {
-  readonly #free: Bytes[] = [];
+  /** By size, from {@link BLOCK_MIN_BYTES} to {@link BLOCK_BYTES}. */
+  readonly #free: Bytes[][] = Array.from({ length: indexFor(BLOCK_BYTES) + 1 }, () => []);
   /** Counts the blocks in use. */
   readonly memory: MemoryBudget;
 
@@ -24,13 +28,12 @@ export class BlockPool {
     this.memory = memory;
   }
 
-  /** A block of {@link BLOCK_BYTES}, or a smaller unpooled one if less is wanted. */
+  /** A block with room for what is wanted, at most {@link BLOCK_BYTES}. */
   take(wantedBytes: number = BLOCK_BYTES): Bytes {
-    const byteLength = Math.min(wantedBytes, BLOCK_BYTES);
+    const index = indexFor(Math.min(wantedBytes, BLOCK_BYTES));
+    const byteLength = BLOCK_MIN_BYTES << index;
     this.memory.hold(byteLength);
-    return byteLength < BLOCK_BYTES
-      ? new Uint8Array(byteLength)
-      : this.#free.pop() ?? new Uint8Array(BLOCK_BYTES);
+    return this.#free[index]!.pop() ?? new Uint8Array(byteLength);
   }
 
   /** Discards a block that is no longer used but may still be read by someone else. */
@@ -38,9 +41,16 @@ export class BlockPool {
     this.memory.letGo(block.length);
   }
 
-  /** Returns a block that has no other user to the pool; blocks of other sizes are dropped. */
+  /** Returns a block that has no other user to the pool. */
   give(block: Bytes): void {
     this.memory.letGo(block.length);
-    if (block.length === BLOCK_BYTES && this.#free.length * BLOCK_BYTES < KEPT_BYTES) this.#free.push(block);
+    const free = this.#free[indexFor(block.length)]!;
+    const keptBytes = block.length === BLOCK_BYTES ? KEPT_BYTES : KEPT_SMALL_BYTES;
+    if (free.length * block.length < keptBytes) free.push(block);
   }
+}
+
+/** The place of the smallest size with room for so many bytes. */
+function indexFor(byteLength: number): number {
+  return byteLength <= BLOCK_MIN_BYTES ? 0 : 24 - Math.clz32(byteLength - 1);
 }

@@ -3,10 +3,8 @@
  *
  * @module
  */
-import { BLOCK_BYTES, type BlockPool } from "./block_pool.ts";
+import { BLOCK_BYTES, BLOCK_MIN_BYTES, type BlockPool } from "./block_pool.ts";
 import type { Bytes } from "./bytes.ts";
-
-const BLOCK_MIN_BYTES = 256;
 
 /** A FIFO of blocks that grow with the traffic; an empty queue holds none. */
 export class ChunkQueue {
@@ -34,7 +32,7 @@ export class ChunkQueue {
       let last = this.#blocks.at(-1);
       if (last === undefined || this.#writtenTo === last.length) {
         const left = chunk.length - from;
-        last = this.#makeBlock(Math.max(BLOCK_MIN_BYTES, left, this.#byteLength));
+        last = this.#makeBlock(Math.max(left, this.#byteLength));
         this.#blocks.push(last);
         this.#writtenTo = 0;
       }
@@ -87,7 +85,8 @@ export class ChunkQueue {
   }
 
   #makeBlock(wantedBytes: number): Bytes {
-    return this.#pool?.take(wantedBytes) ?? new Uint8Array(Math.min(wantedBytes, BLOCK_BYTES));
+    return this.#pool?.take(wantedBytes) ??
+      new Uint8Array(Math.min(Math.max(BLOCK_MIN_BYTES, wantedBytes), BLOCK_BYTES));
   }
 
   /** Removes everything. The blocks aren't reused: someone may still be reading the view from {@link peek}. */

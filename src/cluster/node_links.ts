@@ -11,6 +11,7 @@ import type { Address, Conn, Listener, Runtime } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
+import { PendingConnections } from "../wire/ip/pending_connections.ts";
 import type { NodeRecord } from "./directory.ts";
 import {
   type Link,
@@ -24,7 +25,9 @@ import {
 /**
  * Connections to the cluster's port that have not yet proved knowledge of the cluster's key; further ones are refused.
  */
-export const LINKS_PENDING_MAX = 64;
+export const LINKS_PENDING_MAX = 1_024;
+/** The same from one address, so that a stranger can't keep the other nodes out. */
+export const LINKS_PENDING_PER_SOURCE_MAX = 64;
 /** Number of consecutive ports tried if several workers of a machine need one each. */
 export const LINK_PORTS_TRIED = 512;
 
@@ -55,7 +58,7 @@ export class NodeLinks {
   readonly #scratch: LinkScratch;
   readonly #listeners: Listener[] = [];
   readonly #sampler: LogSampler;
-  #pending = 0;
+  readonly #pending = new PendingConnections(LINKS_PENDING_MAX, LINKS_PENDING_PER_SOURCE_MAX);
   #reach: NodeReach = { address: "" };
 
   constructor(options: NodeLinksOptions) {
@@ -157,8 +160,8 @@ export class NodeLinks {
     seal: LinkSeal | undefined,
     accepted: (session: Session) => SessionHandler,
   ): void {
-    if (this.#pending >= LINKS_PENDING_MAX) return conn.abort();
-    this.#pending++;
+    const leave = this.#pending.enter(conn.remote.host);
+    if (leave === undefined) return conn.abort();
     openLink(conn, "acceptor", shared, ({ session }) => accepted(session), seal).catch((error) => {
       const fields = { peer: conn.remote.host, reason: errorCode(error) };
       this.#sampler.warn(
@@ -166,7 +169,7 @@ export class NodeLinks {
         fields,
         `Cannot accept a link: ${errorMessage(error)}`,
       );
-    }).finally(() => void this.#pending--);
+    }).finally(leave);
   }
 }
 

@@ -8,6 +8,7 @@
  */
 import { createCipheriv, createDecipheriv, getCiphers } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
+import type { SystemCiphers } from "./system_ciphers.ts";
 import { KEY_BYTES, NONCE_BYTES, type Sodium, TAG_BYTES } from "./sodium.ts";
 
 /** Names of the algorithms; the first is always available. */
@@ -24,7 +25,7 @@ export interface Aead {
 
 /** Source of further implementations: system libraries loaded by the runtime. */
 interface AeadSource {
-  systemAeads(): readonly Aead[];
+  systemCiphers(): Pick<SystemCiphers, "aeads">;
 }
 
 /** The algorithms available at one end, with its preferences. */
@@ -55,7 +56,7 @@ const FIRST_CALLS = 2.5;
 export function chooseAeads(sodium: Sodium, source?: AeadSource): AeadChoice {
   const ciphers = getCiphers();
   const own = (name: AeadName): Aead[] => ciphers.includes(name) ? [new NodeAead(name)] : [];
-  const system = sodium.name === "native" && source !== undefined ? source.systemAeads() : [];
+  const system = sodium.name === "native" && source !== undefined ? source.systemCiphers().aeads : [];
   const reference = new SodiumAead(sodium);
   const others = [...sodium.name === "wasm" ? own(reference.name) : [], ...system];
   const chachas = [
@@ -130,7 +131,7 @@ export class NodeAead implements Aead {
 }
 
 /** Whether two implementations produce the same output for some boxes: external ones are tested before use. */
-function agree(one: Aead, other: Aead): boolean {
+export function agree(one: Aead, other: Aead): boolean {
   const [nonce, key] = [new Uint8Array(NONCE_BYTES).fill(1), new Uint8Array(KEY_BYTES).fill(2)];
   return [0, 6, 1000, PIECE_BYTES + 7].every((size) => {
     const plain = new Uint8Array(size).map((_, i) => i);

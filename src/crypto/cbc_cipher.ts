@@ -10,10 +10,29 @@
  * @module
  */
 
-import { type Cipheriv, createCipheriv, createDecipheriv, type Decipheriv } from "node:crypto";
+import { createCipheriv, createDecipheriv } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Opener, Sealer } from "./sealer.ts";
+
+/** The native part of a chain: a cipher of node:crypto, or a library's. */
+export interface CbcContext {
+  /** The blocks encrypted or decrypted; valid until the next call. */
+  update(blocks: Bytes): Uint8Array;
+  /** Releases it. */
+  final(): unknown;
+}
+
+/** AES-256-CBC without padding from a system library. */
+export interface CbcLibrary {
+  /**
+   * Goes on with a chain. `state` holds the key and the last ciphertext block; the caller puts the new last block there
+   * after each `update`.
+   */
+  encryption(state: Bytes): CbcContext;
+  /** The same for decrypting. */
+  decryption(state: Bytes): CbcContext;
+}
 
 const ALGORITHM = "aes-256-cbc";
 const BLOCK_BYTES = 16;
@@ -37,10 +56,13 @@ function chainOn(state: Bytes, ciphertext: Bytes): void {
 export class CbcSealer implements Sealer {
   readonly overheadBytes = 0;
   readonly #state: Bytes;
-  #native: Cipheriv | undefined;
+  readonly #library: CbcLibrary | undefined;
+  #native: CbcContext | undefined;
 
-  constructor(key: Bytes, iv: Bytes) {
+  /** @param library used instead of node:crypto */
+  constructor(key: Bytes, iv: Bytes, library?: CbcLibrary) {
     this.#state = makeState(key, iv);
+    this.#library = library;
   }
 
   seal(plain: Bytes, unitBytes: number): Bytes {
@@ -54,8 +76,8 @@ export class CbcSealer implements Sealer {
       );
     }
     const state = this.#state;
-    this.#native ??= createCipheriv(ALGORITHM, state.slice(0, KEY_BYTES), state.slice(KEY_BYTES))
-      .setAutoPadding(false);
+    this.#native ??= this.#library?.encryption(state) ??
+      createCipheriv(ALGORITHM, state.slice(0, KEY_BYTES), state.slice(KEY_BYTES)).setAutoPadding(false);
     // The chain ignores unit boundaries: any number of units is one native call.
     const wire = this.#native.update(plain) as Bytes;
     chainOn(state, wire);
@@ -72,10 +94,13 @@ export class CbcSealer implements Sealer {
 export class CbcOpener implements Opener {
   readonly overheadBytes = 0;
   readonly #state: Bytes;
-  #native: Decipheriv | undefined;
+  readonly #library: CbcLibrary | undefined;
+  #native: CbcContext | undefined;
 
-  constructor(key: Bytes, iv: Bytes) {
+  /** @param library used instead of node:crypto */
+  constructor(key: Bytes, iv: Bytes, library?: CbcLibrary) {
     this.#state = makeState(key, iv);
+    this.#library = library;
   }
 
   open(wire: Bytes): Bytes {
@@ -87,8 +112,8 @@ export class CbcOpener implements Opener {
       );
     }
     const state = this.#state;
-    this.#native ??= createDecipheriv(ALGORITHM, state.slice(0, KEY_BYTES), state.slice(KEY_BYTES))
-      .setAutoPadding(false);
+    this.#native ??= this.#library?.decryption(state) ??
+      createDecipheriv(ALGORITHM, state.slice(0, KEY_BYTES), state.slice(KEY_BYTES)).setAutoPadding(false);
     const plain = this.#native.update(wire) as Bytes;
     chainOn(state, wire);
     return plain;

@@ -8,15 +8,14 @@
  * @module
  */
 
-import { createCipheriv, createDecipheriv } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
+import { type Aead, NodeAead } from "./aead.ts";
 import { SallyportError } from "../errors.ts";
 import type { Opener, Role, Sealer } from "./sealer.ts";
 
 const ALGORITHM = "aes-256-gcm";
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
-const TAG_OPTIONS = { authTagLength: TAG_BYTES };
 const TWO_32 = 0x1_0000_0000;
 
 /** Bytes an AEAD adds to each unit: nonce and tag. */
@@ -38,10 +37,13 @@ export class GcmSealer implements Sealer {
   readonly overheadBytes = AEAD_OVERHEAD_BYTES;
   readonly #key: Bytes;
   readonly #direction: number;
+  readonly #aead: Aead;
   #counter = 0;
   #out: Bytes | undefined;
 
-  constructor(key: Bytes, role: Role) {
+  /** @param aead defaults to node:crypto's */
+  constructor(key: Bytes, role: Role, aead: Aead = new NodeAead(ALGORITHM)) {
+    this.#aead = aead;
     this.#key = key.slice();
     this.#direction = directionOf(role);
   }
@@ -57,10 +59,9 @@ export class GcmSealer implements Sealer {
       // Incremented before use: even if a later step fails, no nonce is used twice.
       const counter = this.#counter++;
       for (let i = 0; i < NONCE_BYTES; i++) out[at + i] = nonceByte(this.#direction, counter, i);
-      const cipher = createCipheriv(ALGORITHM, this.#key, out.subarray(at, at + NONCE_BYTES), TAG_OPTIONS);
-      out.set(cipher.update(plain.subarray(unit * unitBytes, (unit + 1) * unitBytes)), at + NONCE_BYTES);
-      cipher.final();
-      out.set(cipher.getAuthTag(), at + NONCE_BYTES + unitBytes);
+      const boxAt = at + NONCE_BYTES;
+      const text = plain.subarray(unit * unitBytes, (unit + 1) * unitBytes);
+      this.#aead.seal(text, out.subarray(boxAt, at + sealedBytes), out.subarray(at, boxAt), this.#key);
     }
     return out.length === total ? out : out.subarray(0, total);
   }
@@ -75,9 +76,13 @@ export class GcmOpener implements Opener {
   readonly overheadBytes = AEAD_OVERHEAD_BYTES;
   readonly #key: Bytes;
   readonly #direction: number;
+  readonly #aead: Aead;
   #counter = 0;
+  #out: Bytes | undefined;
 
-  constructor(key: Bytes, peerRole: Role) {
+  /** @param aead defaults to node:crypto's */
+  constructor(key: Bytes, peerRole: Role, aead: Aead = new NodeAead(ALGORITHM)) {
+    this.#aead = aead;
     this.#key = key.slice();
     this.#direction = directionOf(peerRole);
   }
@@ -93,22 +98,18 @@ export class GcmOpener implements Opener {
         );
       }
     }
-    const tagAt = wire.length - TAG_BYTES;
-    let plain: Bytes;
-    try {
-      const decipher = createDecipheriv(ALGORITHM, this.#key, wire.subarray(0, NONCE_BYTES), TAG_OPTIONS);
-      decipher.setAuthTag(wire.subarray(tagAt));
-      plain = decipher.update(wire.subarray(NONCE_BYTES, tagAt)) as Bytes;
-      decipher.final();
-    } catch (cause) {
-      throw tagWrong("aes-gcm", cause);
-    }
+    const size = wire.length - AEAD_OVERHEAD_BYTES;
+    if (this.#out === undefined || this.#out.length < size) this.#out = new Uint8Array(size);
+    const plain = this.#out.length === size ? this.#out : this.#out.subarray(0, size);
+    const [nonce, box] = [wire.subarray(0, NONCE_BYTES), wire.subarray(NONCE_BYTES)];
+    if (!this.#aead.open(box, plain, nonce, this.#key)) throw tagWrong("aes-gcm");
     this.#counter++;
     return plain;
   }
 
-  /** No state is kept between units. */
-  park(): void {}
+  park(): void {
+    this.#out = undefined;
+  }
 }
 
 /** Number of units in `plain`; for the AEAD ciphers. */
@@ -135,7 +136,7 @@ export function checkSealedLength(wire: Bytes, cipher: string): void {
 }
 
 /** The error for a unit that was made with another key or altered in transit. */
-export function tagWrong(cipher: string, cause: unknown): SallyportError {
+export function tagWrong(cipher: string, cause?: unknown): SallyportError {
   return new SallyportError("cipher_failed", `Cannot open unit with ${cipher}: its tag is wrong`, {
     side: "peer",
     cause,

@@ -10,7 +10,7 @@ import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { InternalError } from "../errors.ts";
 import type { Quic } from "./quic_port.ts";
-import type { Aead } from "../crypto/aead.ts";
+import type { SystemCiphers } from "../crypto/system_ciphers.ts";
 
 /** How long a released connection waits for the peer's FIN once everything is written. */
 export const LINGER_MS = 5_000;
@@ -327,7 +327,7 @@ export interface Runtime {
    * Ciphers from a system library, if the runtime's own are slow and such a library can be loaded; else none. Loaded at
    * the first call.
    */
-  systemAeads(): readonly Aead[];
+  systemCiphers(): SystemCiphers;
   /**
    * Returns the memory that loading a program has left unused to the system; it takes some tens of milliseconds. Absent
    * if the runtime does so by itself.

@@ -7,6 +7,7 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { type BufferPool, OutQueue } from "./out_queue.ts";
+import type { BulkPace } from "./bulk_pace.ts";
 import type { Clock } from "./port.ts";
 import { type Faults, lostError, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
@@ -25,8 +26,11 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
   protected readonly pool: BufferPool;
+  readonly #pace: BulkPace;
   /** Larger for a connection that carries many streams, see `Conn.carrySession`. */
   protected marks: WriteMarks;
+  /** Whether it carries a session's streams. */
+  protected isSession = false;
   #out: OutQueue | null = null;
   #writing = false;
   /** Whether an underlying write is in progress, which reads the queue's first buffer. */
@@ -38,9 +42,10 @@ export abstract class PromiseStream<Read> extends StreamBase {
   #kept: Bytes | null = null;
   #endKept = false;
 
-  constructor({ pool, clock, faults }: Shared, marks: WriteMarks) {
+  constructor({ pool, pace, clock, faults }: Shared, marks: WriteMarks) {
     super();
     this.pool = pool;
+    this.#pace = pace;
     this.clock = clock;
     this.faults = faults;
     this.marks = marks;
@@ -108,7 +113,9 @@ export abstract class PromiseStream<Read> extends StreamBase {
         const sent = await this.writeBelow(head);
         this.#writeInFlight = false;
         if (this.dead) return;
-        out.consume(sent ?? head.length);
+        const byteLength = sent ?? head.length;
+        out.consume(byteLength);
+        if (!this.#pace.mayGoOn(byteLength)) await this.#turn(byteLength);
         if (this.#drainWanted && out.bytes <= this.marks.lowBytes) {
           this.#drainWanted = false;
           if (!this.writeEnded) this.emitDrain();
@@ -157,8 +164,10 @@ export abstract class PromiseStream<Read> extends StreamBase {
         const chunk = this.bytesOf(read);
         if (chunk === null) this.#endKept = true;
         else if (chunk.length > 0) {
+          const byteLength = chunk.length;
           this.#kept = chunk;
           this.#deliverKept();
+          if (!this.#pace.mayGoOn(byteLength)) await this.#turn(byteLength);
         }
       }
       if (this.#endKept && this.flowing) {
@@ -171,6 +180,11 @@ export abstract class PromiseStream<Read> extends StreamBase {
     this.#readLooping = false;
     if (this.#kept === null) this.readingPaused();
     this.#finishIfOver();
+  }
+
+  /** Waits until others have had their turn. */
+  #turn(byteLength: number): Promise<void> {
+    return new Promise((goOn) => this.#pace.wait(byteLength, this.isSession, goOn));
   }
 
   #deliverKept(): void {

@@ -10,6 +10,7 @@ import { type Boundary, InternalError, internalError, SallyportError } from "../
 import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
+import type { BulkPace } from "./bulk_pace.ts";
 import type { Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
@@ -20,6 +21,7 @@ const STALE_PROBE_MS = 500;
 /** State shared by the connections of one runtime. */
 export interface Shared {
   readonly pool: BufferPool;
+  readonly pace: BulkPace;
   readonly clock: Clock;
   readonly descriptors: DescriptorGuard;
   readonly memory: MemoryBudget;

@@ -117,7 +117,7 @@ for (const { way, tellsLimit } of WAYS) {
 
     it(
       "an agent knows its limit, names its own shortage, and serves again behind it",
-      { timeout, skip: !tellsLimit && "it recovers too, but only when the visitors' deadlines are over" },
+      { timeout },
       async () => {
         const endpoint = createServer((socket) => {
           socket.on("error", () => {});
@@ -130,11 +130,11 @@ for (const { way, tellsLimit } of WAYS) {
           ...["agent", "--master", master, "--credential-file", join(folder, "second", "admin.key")],
           ...["--hostname", NAME, "--to", `127.0.0.1:${to}`],
         ], tellsLimit);
-        await agent.seen(/file limit +64 files and sockets at once, so about 48 connections/);
+        if (tellsLimit) await agent.seen(/file limit +64 files and sockets at once, so about 48 connections/);
         await agent.seen(/connected to the edge/, "stderr");
         const hello = clientHello(NAME);
         await hold(port, 80, hello);
-        await agent.seen(/this process has no file descriptors left of 64; raise its limit/, "stderr");
+        await agent.seen(/this process has no file descriptors left( of 64)?; raise its limit/, "stderr");
         assert.doesNotMatch(agent.stderr, /connection refused/);
         hangUp();
         for (let served = false; !served;) {

@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import type { NodeRecord } from "../../src/cluster/directory.ts";
 import { LINK_DEADLINE_MS } from "../../src/cluster/link.ts";
-import { LINKS_PENDING_MAX, NodeLinks } from "../../src/cluster/node_links.ts";
+import { LINKS_PENDING_PER_SOURCE_MAX, NodeLinks } from "../../src/cluster/node_links.ts";
 import { chooseAeads } from "../../src/crypto/aead.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
@@ -131,24 +131,30 @@ describe("NodeLinks", () => {
     });
   });
 
-  it("gives a stranger no answer, ends it in time, and bounds how many there are at once", async () => {
+  it("gives a stranger no answer, ends it in time, and bounds how many come from one address", async () => {
     const network = createMemoryNetwork({ link: { latencyMs: 1 } });
     const b = await node(network, 2);
     const stranger = network.runtime("10.0.0.9");
     let closed = 0;
     let answered = 0;
-    for (let index = 0; index < LINKS_PENDING_MAX + 5; index++) {
+    for (let index = 0; index < LINKS_PENDING_PER_SOURCE_MAX + 5; index++) {
       const conn = await network.settle(stranger.dial({ host: "10.0.0.2", port: PORT, timeoutMs: 1_000 }));
       conn.attach({ data: () => void answered++, end() {}, drain() {}, close: () => void closed++ });
       if (index === 0) conn.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
     }
     await network.advance(100);
     assert.equal(closed, 5);
-    await network.advance(LINK_DEADLINE_MS);
-    assert.equal(closed, LINKS_PENDING_MAX + 5);
-    assert.equal(answered, 0);
-    // And there is room again.
+    // Other nodes get in all the same.
     const a = await node(network, 1);
     assert.ok(await network.settle(a.links.dial(b.record, IDLE)));
+    await network.advance(LINK_DEADLINE_MS);
+    assert.equal(closed, LINKS_PENDING_PER_SOURCE_MAX + 5);
+    assert.equal(answered, 0);
+    // And there is room again for that address.
+    const again = await network.settle(stranger.dial({ host: "10.0.0.2", port: PORT, timeoutMs: 1_000 }));
+    let refused = false;
+    again.attach({ data() {}, end() {}, drain() {}, close: () => refused = true });
+    await network.advance(100);
+    assert.ok(!refused);
   });
 });

@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { type Aead, type AeadName, chooseAeads, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import { KEY_BYTES, loadSodium, NONCE_BYTES, TAG_BYTES } from "../../src/crypto/sodium.ts";
+import { NO_SYSTEM_CIPHERS } from "../../src/crypto/system_ciphers.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 
 const native = await loadSodium("native");
@@ -41,12 +42,11 @@ class Careless implements Aead {
 }
 
 describe("NodeAead", () => {
-  const found = runtime.systemAeads();
+  const found = runtime.systemCiphers().aeads;
 
   it("are opened once, and on Deno alone", () => {
-    assert.equal(runtime.systemAeads().length, found.length);
-    if (runtime.name !== "deno") assert.deepEqual(found, []);
-    else for (const [i, aead] of runtime.systemAeads().entries()) assert.equal(aead, found[i]);
+    assert.equal(runtime.systemCiphers(), runtime.systemCiphers());
+    if (runtime.name !== "deno") assert.deepEqual(runtime.systemCiphers(), NO_SYSTEM_CIPHERS);
   });
 
   it("seal and open as libsodium and the runtime do, in any size", () => {
@@ -110,7 +110,7 @@ describe("chooseAeads", () => {
   it("leaves out what doesn't refuse altered boxes", () => {
     const names: AeadName[] = ["chacha20-poly1305", "aes-256-gcm"];
     const careless = names.map((name) => new Careless(name));
-    const { small, chacha, aes } = chooseAeads(native, { systemAeads: () => careless });
+    const { small, chacha, aes } = chooseAeads(native, { systemCiphers: () => ({ aeads: careless }) });
     for (const aead of careless) {
       assert.ok(aead.used > 0, "it wasn't even tried");
       for (const chosen of [small, chacha, aes]) assert.notEqual(chosen, aead);
@@ -118,6 +118,6 @@ describe("chooseAeads", () => {
   });
 
   it("asks for no native code where libsodium is WebAssembly", async () => {
-    chooseAeads(await loadSodium("wasm"), { systemAeads: () => assert.fail("asked") });
+    chooseAeads(await loadSodium("wasm"), { systemCiphers: () => assert.fail("asked") });
   });
 });

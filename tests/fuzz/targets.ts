@@ -109,6 +109,7 @@ import { TestEdgeSide } from "../support/sealed.ts";
 import { seededSource } from "../support/seeded.ts";
 import { curveHandshake } from "./curve_handshake.ts";
 import { curveSession } from "./curve_session.ts";
+import { http2Fields } from "./http2.ts";
 import { joined } from "./mutate.ts";
 import { sessionTargets } from "./sessions.ts";
 import type { Target } from "./target.ts";
@@ -158,6 +159,7 @@ export async function makeTargets(): Promise<Target[]> {
     ...snocatTargets(),
     ...sodiumTargets(),
     ...httpTargets(),
+    http2Fields,
     ...textTargets(),
     ...curveTargets(),
     curveHandshake(sodium),

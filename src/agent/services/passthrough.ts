@@ -57,9 +57,10 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
 export function proxyHeaderFor(
   version: 0 | 1 | 2,
   { address, port = 0, serverName }: Caller,
-  { remote }: Pick<Conn, "remote">,
+  conn: Pick<Conn, "remote">,
 ): Bytes | undefined {
   if (version === 0) return undefined;
+  const { remote } = conn;
   const bytes = parseIp(address);
   // SniTun 0 and 1 report an IPv6 visitor as 0.0.0.0, which carries no information.
   if (bytes === undefined || address === UNKNOWN_ADDRESS) return encodeProxyHeader(version);

@@ -62,6 +62,8 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected readonly intake: Intake;
   #scheduled: Stream[] = NO_STREAMS;
   #woken = false;
+  /** Streams scheduled while frames are sent are settled in the same turn. */
+  #flushing = false;
 
   /** Payload bytes, without headers. */
   bytesSent = 0;
@@ -114,17 +116,32 @@ export abstract class SessionCore<Stream extends CoreStream>
   #turn(): void {
     this.#woken = false;
     if (this.ended !== undefined) this.intake.clear();
+    this.#settleScheduled();
+    if (this.ended !== undefined) return;
+    this.#flush();
+    // Those whose CLOSE has just been sent: their connections end in this turn, not in one of their own.
+    this.#settleScheduled();
+    if (this.sending.tellDrained()) this.wake();
+    // Armed here, since nothing else wakes a session whose peer doesn't answer.
+    this.host.arm(this.sender.patienceEndsMs);
+  }
+
+  #flush(): void {
+    this.#flushing = true;
+    try {
+      this.sender.flush();
+    } finally {
+      this.#flushing = false;
+    }
+  }
+
+  #settleScheduled(): void {
     const scheduled = this.#scheduled;
     this.#scheduled = NO_STREAMS;
     for (const stream of scheduled) {
       stream.scheduled = false;
       this.settle(stream as Stream);
     }
-    if (this.ended !== undefined) return;
-    this.sender.flush();
-    if (this.sending.tellDrained()) this.wake();
-    // Armed here, since nothing else wakes a session whose peer doesn't answer.
-    this.host.arm(this.sender.patienceEndsMs);
   }
 
   /** Resumes reading if it is time. Returns when the next call is due. */
@@ -213,7 +230,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     stream.scheduled = true;
     if (this.#scheduled === NO_STREAMS) this.#scheduled = [];
     this.#scheduled.push(stream);
-    this.wake();
+    if (!this.#flushing) this.wake();
   }
 
   /** Requests a turn. */

@@ -24,11 +24,13 @@ import { SallyportError } from "../../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
+import { NO_SYSTEM_CIPHERS } from "../../crypto/system_ciphers.ts";
 import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { listenOnDescriptor } from "./node_listener.ts";
 import { BufferPool } from "../out_queue.ts";
+import { BulkPace, CROWDED_PACE_BYTES } from "../bulk_pace.ts";
 import {
   createSystemClock,
   dialError,
@@ -52,6 +54,7 @@ export function createBunRuntime(): Runtime {
   const memory = new MemoryBudget(soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
+    pace: new BulkPace(setImmediate, CROWDED_PACE_BYTES),
     memory,
     clock: createSystemClock(soon),
     descriptors: new DescriptorGuard(),
@@ -78,7 +81,7 @@ export function createBunRuntime(): Runtime {
     bindDatagram: (options) => bindDatagram(options, shared),
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     quic: () => bunQuic(shared),
-    systemAeads: () => [],
+    systemCiphers: () => NO_SYSTEM_CIPHERS,
   };
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { type BufferPool, OutQueue } from "../out_queue.ts";
+import type { BulkPace } from "../bulk_pace.ts";
 import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
@@ -39,6 +40,7 @@ export class BunConn extends StreamBase implements Conn {
   protected readonly faults: Faults;
   #socket: BunSocket<SocketOwner>;
   #pool: BufferPool;
+  readonly #pace: BulkPace;
   #out: OutQueue | null = null;
   #remote: Address | undefined;
   #local: Address | undefined;
@@ -47,6 +49,8 @@ export class BunConn extends StreamBase implements Conn {
   #kept: Bytes[] = NOTHING;
   #keptBytes = 0;
   #socketPaused = false;
+  /** Whether reading waits for other connections to have their turn. */
+  #resting = false;
   /** Whether the peer's FIN arrived while it couldn't be delivered. */
   #endKept = false;
   /** Whether Bun has closed the socket. */
@@ -54,11 +58,12 @@ export class BunConn extends StreamBase implements Conn {
   /** Whether one of our methods is running; socket events meanwhile must wait until it returns. */
   #inMethod = false;
 
-  constructor(socket: BunSocket<SocketOwner>, { pool, clock, faults }: Shared, unixPath?: string) {
+  constructor(socket: BunSocket<SocketOwner>, { pool, pace, clock, faults }: Shared, unixPath?: string) {
     super();
     if (unixPath !== undefined) this.#remote = this.#local = { host: unixPath, port: 0 };
     this.#socket = socket;
     this.#pool = pool;
+    this.#pace = pace;
     this.clock = clock;
     this.faults = faults;
   }
@@ -140,11 +145,22 @@ export class BunConn extends StreamBase implements Conn {
   }
 
   #resumeSocket(): void {
-    if (!this.#socketPaused || this.#gone) return;
+    if (!this.#socketPaused || this.#resting || this.#gone) return;
     this.#socketPaused = false;
     this.#inMethod = true;
     this.#socket.resume();
     this.#inMethod = false;
+  }
+
+  #restReading(byteLength: number): void {
+    // Bytes may come while it rests: an error delivers them.
+    if (this.#resting) return;
+    this.#resting = true;
+    this.stopFlow();
+    this.#pace.wait(byteLength, false, () => {
+      this.#resting = false;
+      if (this.flowing) this.startFlow();
+    });
   }
 
   #deliverKept(): void {
@@ -167,7 +183,12 @@ export class BunConn extends StreamBase implements Conn {
   /** Bytes arrived. Even a paused socket delivers them if an error follows. */
   received(chunk: Bytes): void {
     if (this.dead) return;
-    if (this.flowing && this.#kept.length === 0) return this.#deliver(chunk);
+    if (this.flowing && this.#kept.length === 0) {
+      const byteLength = chunk.length;
+      this.#deliver(chunk);
+      if (!this.dead && !this.#pace.mayGoOn(byteLength)) this.#restReading(byteLength);
+      return;
+    }
     if (this.#kept === NOTHING) this.#kept = [];
     this.#kept.push(chunk);
     this.#keptBytes += chunk.length;

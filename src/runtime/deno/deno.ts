@@ -7,16 +7,17 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { setImmediate } from "node:timers";
-import type { Aead } from "../../crypto/aead.ts";
+import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
-import { openOpensslAeads } from "./deno_openssl.ts";
+import { openOpenssl } from "./deno_openssl.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
+import { BulkPace } from "../bulk_pace.ts";
 import type {
   Address,
   Bytes,
@@ -29,7 +30,6 @@ import type {
   ListenOptions,
   ListenUnixOptions,
   Runtime,
-  Timer,
 } from "../port.ts";
 import {
   createSystemClock,
@@ -38,6 +38,7 @@ import {
   Faults,
   isExhausted,
   listenError,
+  lostError,
   noPassedSockets,
   plainHost,
   removeStaleSocket,
@@ -53,11 +54,12 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
 /** Opens the port on this process's sockets; each call has its own buffers. */
 export function createDenoRuntime(): Runtime {
-  let aeads: readonly Aead[] | undefined;
+  let ciphers: SystemCiphers | undefined;
   const turn = new Turn();
   const memory = new MemoryBudget(turn.soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
+    pace: new BulkPace(lookForEvents),
     memory,
     clock: createSystemClock(turn.soon),
     descriptors: new DescriptorGuard(),
@@ -88,7 +90,7 @@ export function createDenoRuntime(): Runtime {
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     // deno-lint-ignore require-await -- exceptions must become rejections
     quic: async () => denoQuic(shared),
-    systemAeads: () => aeads ??= openOpensslAeads(),
+    systemCiphers: () => ciphers ??= openOpenssl(),
     releaseMemory,
   };
 }
@@ -102,6 +104,17 @@ function releaseMemory(): void {
   const collect = runInNewContext("gc") as (options: Readonly<Record<string, string>>) => void;
   setFlagsFromString("--no-expose-gc");
   collect({ type: "major", execution: "sync", flavor: "last-resort" });
+}
+
+const NOTHING = new Uint8Array(0);
+
+/**
+ * Deno looks for events of the network only when nothing is ready to run, or once in 61 turns. So this waits for another
+ * thread's answer, which takes microseconds, or for a timer, which takes a millisecond or two.
+ */
+function lookForEvents(done: () => void, crowded: boolean): void {
+  if (crowded) setTimeout(done, 1);
+  else void crypto.subtle.digest("SHA-1", NOTHING).then(done);
 }
 
 /**
@@ -226,34 +239,33 @@ function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn
 }
 
 /** Deno itself tries all addresses of a name (RFC 8305). */
-async function dial(
+function dial(
   options: DialOptions | DialUnixOptions,
   shared: Shared,
   connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
 ): Promise<Conn> {
-  shared.descriptors.assertDialable(options);
-  const abort = new AbortController();
-  let late = false;
-  let timer: Timer | undefined;
-  const deadline = new Promise<never>((_resolve, reject) => {
-    timer = shared.clock.after(options.timeoutMs, () => {
+  return new Promise((resolve, reject) => {
+    shared.descriptors.assertDialable(options);
+    const abort = new AbortController();
+    let late = false;
+    const timer = shared.clock.after(options.timeoutMs, () => {
       late = true;
       reject(dialTimeoutError(options));
       abort.abort();
     });
+    connect(abort.signal).then((native) => {
+      timer.cancel();
+      if (late) return native.close();
+      const conn = newConn(native, shared);
+      if (conn === null) throw lostError({ code: "ECONNRESET" });
+      resolve(conn);
+    }).catch((error) => {
+      timer.cancel();
+      reject(
+        isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error),
+      );
+    });
   });
-  const attempt = async () => {
-    const native = await connect(abort.signal);
-    if (late) native.close();
-    return native;
-  };
-  try {
-    return new DenoConn(await Promise.race([attempt(), deadline]), shared);
-  } catch (error) {
-    throw isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error);
-  } finally {
-    timer?.cancel();
-  }
 }
 
 // deno-lint-ignore require-await -- exceptions must become rejections

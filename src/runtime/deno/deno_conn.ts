@@ -10,11 +10,6 @@ import { plainHost, type Shared } from "../shared.ts";
 import { PromiseStream } from "../promise_stream.ts";
 
 const KiB = 1024;
-/**
- * Read buffer of an idle connection: 5.6 KB in total per idle connection, versus 20.5 KB with 16 KiB
- * (docs/runtimes.md). An agent's last handshake message plus the first ping don't fill it.
- */
-const IDLE_READ_BYTES = 128;
 /** A read that waited this long marks the connection as idle; the next one uses the small buffer again. */
 const IDLE_READ_MS = 1_000;
 const MARKS = { highBytes: 128 * KiB, lowBytes: 64 * KiB };
@@ -54,6 +49,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   carrySession(writeAheadBytes: number): void {
+    this.isSession = true;
     this.marks = { highBytes: writeAheadBytes, lowBytes: writeAheadBytes / 2 };
     // An agent is idle once admitted: the bytes of its handshake say nothing about what follows.
     this.#hasRead = false;
@@ -102,7 +98,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   #takeReadBuffer(): Bytes {
-    return this.#readSize === 0 ? new Uint8Array(IDLE_READ_BYTES) : this.pool.take(this.#readSize - 1);
+    return this.#readSize === 0 ? this.pool.takeIdle() : this.pool.take(this.#readSize - 1);
   }
 
   /**

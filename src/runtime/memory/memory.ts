@@ -6,6 +6,7 @@
  */
 
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
+import { NO_SYSTEM_CIPHERS } from "../../crypto/system_ciphers.ts";
 import { SallyportError } from "../../errors.ts";
 import { VERSION } from "../../version.ts";
 import { DEFAULT_LINK, type LinkSettings, MemoryLink } from "./memory_link.ts";
@@ -137,7 +138,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         bindDatagram: (options) => host.bindDatagram(options),
         serveHttp: (options) => host.serveHttp(options),
         quic: () => Promise.resolve(memoryQuic(host)),
-        systemAeads: () => [],
+        systemCiphers: () => NO_SYSTEM_CIPHERS,
       };
     },
     setName: (name, host) => void world.names.set(name, host),

@@ -76,8 +76,9 @@ class SnitunServerSteps implements ServerSteps {
 
   authorized({ claims }: OpenedToken): void {
     const { cipher, aesKey, aesIv, protocolVersion } = claims;
-    const sealer = createSealer(cipher, aesKey, aesIv, "edge");
-    const opener = createOpener(cipher, aesKey, aesIv, "agent");
+    const { library } = this.#shared;
+    const sealer = createSealer(cipher, aesKey, aesIv, "edge", { library });
+    const opener = createOpener(cipher, aesKey, aesIv, "agent", library);
     this.#challenge = new EdgeChallenge(sealer, opener);
     this.#session = snitunSession(this.#shared, this.#conn, cipher, {
       role: "edge",

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { type HeaderLibrary, headerLibrary } from "../../crypto/header_cipher.ts";
 import { SendScratch } from "../../protocol/mux/snitun/sender.ts";
 import type { Address } from "../../runtime/port.ts";
 import type { Session } from "../port.ts";
@@ -15,10 +16,12 @@ export class SnitunDialer implements TransportDialer {
   readonly overUdp = false;
   readonly #parts: DialerParts;
   readonly #scratch: SendScratch;
+  readonly #library: HeaderLibrary;
 
   constructor(parts: DialerParts) {
     this.#parts = parts;
     this.#scratch = new SendScratch(parts.runtime.memory);
+    this.#library = headerLibrary(parts.runtime.systemCiphers());
   }
 
   edgeOf({ edge }: Grant): Address {
@@ -35,6 +38,7 @@ export class SnitunDialer implements TransportDialer {
       clock: runtime.clock,
       queueLimits,
       scratch: this.#scratch,
+      library: this.#library,
       token,
       aesKey,
       aesIv,

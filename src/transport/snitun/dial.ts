@@ -36,9 +36,9 @@ class SnitunClientSteps implements ClientSteps {
 
   constructor(host: ClientHandshakeHost, options: DialSnitunOptions, conn: Conn) {
     this.#host = host;
-    const { cipher, aesKey, aesIv, protocolVersion } = options;
-    const sealer = createSealer(cipher, aesKey, aesIv, "agent");
-    const opener = createOpener(cipher, aesKey, aesIv, "edge");
+    const { cipher, aesKey, aesIv, protocolVersion, library } = options;
+    const sealer = createSealer(cipher, aesKey, aesIv, "agent", { library });
+    const opener = createOpener(cipher, aesKey, aesIv, "edge", library);
     this.#challenge = new AgentChallenge(sealer, opener);
     this.#session = snitunSession(options, conn, cipher, { role: "agent", protocolVersion, sealer, opener });
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CipherName } from "../../crypto/header_cipher.ts";
+import type { CipherName, HeaderLibrary } from "../../crypto/header_cipher.ts";
 import { type MuxOptions, MuxSession } from "../../protocol/mux/snitun/session.ts";
 import type { SendScratch } from "../../protocol/mux/snitun/sender.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
@@ -17,6 +17,8 @@ export const SNITUN = "snitun";
 export interface SnitunShared {
   readonly clock: Clock;
   readonly scratch: SendScratch;
+  /** Ciphers used instead of node:crypto's. */
+  readonly library?: HeaderLibrary;
   readonly queueLimits?: QueueLimits;
   readonly receiveBudgetBytes?: number;
   readonly largeFramesPerSecond?: number;

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
+import { Slab } from "../../bytes/slab.ts";
 import { SallyportError } from "../../errors.ts";
 import { ipText, parseIp } from "../ip/networks.ts";
 
@@ -42,15 +43,15 @@ export interface Filler {
 }
 
 /** An id for a new channel. */
-export function newChannelId(random: Filler): Bytes {
-  const id = new Uint8Array(CHANNEL_ID_BYTES);
+export function newChannelId(random: Filler, slab = new Slab(CHANNEL_ID_BYTES)): Bytes {
+  const id = slab.take(CHANNEL_ID_BYTES);
   random.fill(id);
   return id;
 }
 
 /** A copy of the channel id in a decrypted header. */
-export function channelIdOf(header: Bytes): Bytes {
-  return new Uint8Array(header.subarray(0, CHANNEL_ID_BYTES));
+export function channelIdOf(header: Bytes, slab = new Slab(CHANNEL_ID_BYTES)): Bytes {
+  return slab.copy(header.subarray(0, CHANNEL_ID_BYTES));
 }
 
 /** Writes a header at `offset`; `extra` has {@link EXTRA_BYTES} bytes. */
@@ -163,9 +164,13 @@ export function decodeCallerExtra(header: Bytes): string | undefined {
  *
  * @throws SallyportError `frame_invalid`, side "local", if `address` isn't an IP address.
  */
-export function encodeCallerPayload(address: string, random: Filler): Bytes {
+export function encodeCallerPayload(
+  address: string,
+  random: Filler,
+  slab = new Slab(NEW_MAX_PAYLOAD_BYTES),
+): Bytes {
   const bytes = addressBytes(address);
-  const payload = new Uint8Array(bytes.length === 4 ? NEW_MIN_PAYLOAD_BYTES : NEW_MAX_PAYLOAD_BYTES);
+  const payload = slab.take(bytes.length === 4 ? NEW_MIN_PAYLOAD_BYTES : NEW_MAX_PAYLOAD_BYTES);
   random.fill(payload);
   payload[0] = bytes.length === 4 ? FAMILY_IPV4 : FAMILY_IPV6;
   payload.set(bytes, 1);
@@ -182,9 +187,10 @@ export function encodeCaller(
   protocolVersion: number,
   address: string,
   random: Filler,
+  slab?: Slab,
 ): { readonly extra?: Bytes; readonly payload?: Bytes } {
   if (protocolVersion < 2) return { extra: encodeCallerExtra(address, random) };
-  return { payload: encodeCallerPayload(address, random) };
+  return { payload: encodeCallerPayload(address, random, slab) };
 }
 
 /** The caller's address in a decrypted NEW frame, undefined if there is none. */

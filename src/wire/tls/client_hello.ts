@@ -190,7 +190,12 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
   let alpnProtocols: string[] | undefined;
   while (extensions.left > 0) {
     const type = extensions.u16();
-    const extension = extensions.sub(extensions.u16());
+    const length = extensions.u16();
+    if (type !== EXTENSION_SERVER_NAME && type !== EXTENSION_ALPN) {
+      extensions.skip(length);
+      continue;
+    }
+    const extension = extensions.sub(length);
     if (type === EXTENSION_SERVER_NAME) {
       if (named) return malformed("it has two server_name extensions");
       named = true;
@@ -207,7 +212,7 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
         if (name !== undefined) return malformed("it has two host names");
         name = value;
       }
-    } else if (type === EXTENSION_ALPN) {
+    } else {
       if (alpnProtocols !== undefined) return malformed("it has two ALPN extensions");
       alpnProtocols = parseAlpn(extension);
       if (alpnProtocols === undefined) return malformed("its ALPN list isn't one");

@@ -1,5 +1,6 @@
 /** A datagram network in virtual time: links with rate, delay, buffer, loss, reordering and duplication; a NAT. */
 import { MemoryBudget } from "../../../src/bytes/memory_budget.ts";
+import { NO_SYSTEM_CIPHERS } from "../../../src/crypto/system_ciphers.ts";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import type { Address, DatagramOptions, DatagramSocket, Runtime } from "../../../src/runtime/port.ts";
 import { seeded } from "../../support/seeded.ts";
@@ -122,7 +123,7 @@ export class VirtualNetwork {
       resolve: (name: string) => Promise.resolve([name]),
       serveHttp: () => Promise.reject(new Error("no HTTP here")),
       quic: () => Promise.reject(new Error("no QUIC here")),
-      systemAeads: () => [],
+      systemCiphers: () => NO_SYSTEM_CIPHERS,
     } as Runtime;
   }
 

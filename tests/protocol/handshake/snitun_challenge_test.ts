@@ -197,7 +197,7 @@ describe("EdgeChallenge and AgentChallenge", () => {
       const iv = fromHex(vector.aes_iv);
       const random = listedRandom((vector.nonces_in_order ?? []).slice(1));
       const agent = new AgentChallenge(
-        createSealer(vector.cipher, key, iv, "agent", random),
+        createSealer(vector.cipher, key, iv, "agent", { random }),
         createOpener(vector.cipher, key, iv, "edge"),
       );
       const challenged = agent.push(fromHex(vector.challenge.wire))!;

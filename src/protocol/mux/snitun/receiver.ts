@@ -36,8 +36,9 @@ export class FrameReceiver {
   /** A partly received header or NEW payload; no buffer is held between frames. */
   #partial: Bytes | undefined;
   #filled = 0;
-  /** The decrypted header of a NEW frame whose payload is still arriving. */
+  /** The decrypted header of a NEW frame whose payload is still arriving, and the room for it. */
   #newHeader: Bytes | undefined;
+  #headerRoom: Bytes | undefined;
   #dataLeft = 0;
   #target: MuxStream | undefined;
 
@@ -97,8 +98,9 @@ export class FrameReceiver {
     const type = frameType(plain);
     const size = frameSize(plain);
     if (type === FrameType.NEW && size > 0) {
-      // Not slice(): on a Buffer that would return a view.
-      this.#newHeader = new Uint8Array(plain);
+      this.#headerRoom ??= new Uint8Array(HEADER_BYTES);
+      this.#headerRoom.set(plain);
+      this.#newHeader = this.#headerRoom;
     } else if (type === FrameType.DATA) {
       this.#target = this.#sink.dataFrame(plain, size);
       this.#dataLeft = size;

@@ -6,6 +6,7 @@
  */
 import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
+import { Slab } from "../../../bytes/slab.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { Sealer } from "../../../crypto/header_cipher.ts";
 import { RandomPool } from "../../../crypto/random.ts";
@@ -49,6 +50,8 @@ export class SendScratch {
   readonly blocks: BlockPool;
   /** Random bytes for ids and for the unused bytes of headers. */
   readonly random = new RandomPool(4096);
+  /** Ids of streams. */
+  readonly slab = new Slab();
   readonly #extra: Bytes = new Uint8Array(EXTRA_BYTES);
 
   /** @param memory counts the bytes in the streams' queues. Defaults to no accounting. */

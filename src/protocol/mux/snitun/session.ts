@@ -106,8 +106,9 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
         { side: "local" },
       );
     }
-    const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
-    const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller, true);
+    const { random, slab } = this.#scratch;
+    const where = encodeCaller(this.protocolVersion, caller.address, random, slab);
+    const stream = new MuxStream(this, newChannelId(random, slab), caller, true);
     this.#add(stream);
     this.control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
@@ -337,7 +338,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   // Streams.
 
   #accept(header: Bytes, payload: Bytes | undefined): void {
-    const id = channelIdOf(header);
+    const id = channelIdOf(header, this.#scratch.slab);
     const inUse = this.#table.find(header);
     if (inUse !== undefined) {
       // Two visitors' bytes must never mix in one stream.

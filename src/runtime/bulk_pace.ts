@@ -1,0 +1,69 @@
+/**
+ * Paces bulk transfers. A connection whose peer is fast always has more to read or to write, and many of them together
+ * would keep the process from looking for other events: a visitor needs several, and would wait for each.
+ *
+ * @module
+ */
+
+/** Bytes moved in bulk before the process looks for other events. */
+export const PACE_BYTES = 4 * 1024 * 1024;
+/** The same while sessions crowd: each may belong to somebody else, and so may those who wait. */
+export const CROWDED_PACE_BYTES = 1024 * 1024;
+/** So many sessions that move bytes in bulk at the same time are a crowd. */
+export const CROWD = 4;
+/** Smaller reads and writes neither count nor wait. */
+export const BULK_MIN_BYTES = 4 * 1024;
+
+/** Calls `done` once the process has looked for other events, after a longer rest if sessions crowd. */
+type Rest = (done: () => void, crowded: boolean) => void;
+
+interface Turn {
+  readonly byteLength: number;
+  readonly isSession: boolean;
+  readonly goOn: () => void;
+}
+
+/** Counts the bytes that the connections of one process move. */
+export class BulkPace {
+  readonly #rest: Rest;
+  readonly #paceBytes: number;
+  #leftBytes: number;
+  #crowded = false;
+  /** Those that wait, each with its last number of bytes, which its next will resemble. */
+  readonly #waiting: Turn[] = [];
+
+  /** `paceBytes` is smaller where resting costs next to nothing. */
+  constructor(rest: Rest, paceBytes = PACE_BYTES) {
+    this.#rest = rest;
+    this.#paceBytes = paceBytes;
+    this.#leftBytes = paceBytes;
+  }
+
+  /** Counts bytes that a connection has read or written. Returns whether it may go on at once; if not, it has to {@link wait}. */
+  mayGoOn(byteLength: number): boolean {
+    if (byteLength < BULK_MIN_BYTES) return true;
+    this.#leftBytes -= byteLength;
+    return this.#leftBytes > 0 && this.#waiting.length === 0;
+  }
+
+  /** Calls `goOn` when the connection may go on. `isSession` says that it carries a session, not one visitor. */
+  wait(byteLength: number, isSession: boolean, goOn: () => void): void {
+    if (this.#waiting.push({ byteLength, isSession, goOn }) === 1) this.#restSoon();
+  }
+
+  #restSoon(): void {
+    this.#rest(() => this.#rested(), this.#crowded);
+  }
+
+  #rested(): void {
+    this.#crowded = this.#waiting.filter(({ isSession }) => isSession).length >= CROWD;
+    this.#leftBytes = this.#crowded ? Math.min(CROWDED_PACE_BYTES, this.#paceBytes) : this.#paceBytes;
+    let count = 0;
+    for (let room = this.#leftBytes; room > 0 && count < this.#waiting.length; count++) {
+      room -= this.#waiting[count]!.byteLength;
+    }
+    const next = this.#waiting.splice(0, count);
+    if (this.#waiting.length > 0) this.#restSoon();
+    for (const { goOn } of next) goOn();
+  }
+}

@@ -1,0 +1,51 @@
+/** Arrays that are used again, and arrays carved out of larger ones. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { BLOCK_BYTES, BlockPool } from "../../src/bytes/block_pool.ts";
+import { Slab } from "../../src/bytes/slab.ts";
+import { BufferPool, IDLE_BUFFER_BYTES } from "../../src/runtime/out_queue.ts";
+
+describe("Slab", () => {
+  it("gives arrays that share memory and no byte", () => {
+    const slab = new Slab(64);
+    const parts = Array.from({ length: 20 }, (_, i) => slab.copy(new Uint8Array(1 + i % 16).fill(i + 1)));
+    for (const [i, part] of parts.entries()) {
+      assert.deepEqual(part, new Uint8Array(1 + i % 16).fill(i + 1));
+    }
+    assert.equal(parts[0]!.buffer, parts[1]!.buffer);
+    assert.ok(new Set(parts.map(({ buffer }) => buffer)).size < parts.length / 4);
+  });
+});
+
+describe("BlockPool", () => {
+  it("gives the smallest power of two with room, counts it, and gives it again", () => {
+    const pool = new BlockPool();
+    const sizes = [[1, 256], [256, 256], [257, 512], [5_000, 8_192], [BLOCK_BYTES, BLOCK_BYTES], [
+      BLOCK_BYTES + 1,
+      BLOCK_BYTES,
+    ]] as const;
+    for (const [wanted, got] of sizes) {
+      const block = pool.take(wanted);
+      assert.equal(block.length, got);
+      assert.equal(pool.memory.heldBytes, got);
+      pool.give(block);
+      assert.equal(pool.memory.heldBytes, 0);
+      assert.equal(pool.take(wanted), block);
+      pool.drop(block);
+      assert.notEqual(pool.take(wanted), block);
+      pool.memory.letGo(got);
+    }
+  });
+});
+
+describe("BufferPool", () => {
+  it("gives the buffers of idle connections again, and counts none of them", () => {
+    const pool = new BufferPool();
+    const idle = pool.takeIdle();
+    assert.equal(idle.length, IDLE_BUFFER_BYTES);
+    pool.give(idle);
+    assert.equal(pool.takeIdle(), idle);
+    assert.notEqual(pool.takeIdle(), idle);
+    assert.equal(pool.memory.heldBytes, 0);
+  });
+});
