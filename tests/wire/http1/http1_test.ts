@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { BodyFault, BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../../src/wire/http1/body.ts";
-import { endToEnd, upgradeOf } from "../../../src/wire/http1/fields.ts";
+import { contentLengthOf, endToEnd, upgradeOf } from "../../../src/wire/http1/fields.ts";
 import {
   HTTP_FIELDS_MAX,
   HTTP_HEAD_MAX_BYTES,
@@ -125,6 +125,17 @@ describe("endToEnd and upgradeOf", () => {
     const outcome = readRequestHead(head);
     assert.ok(outcome.kind === "head");
     assert.deepEqual(outcome.head.fields, [["host", "a"], ["x", "\xe4"]]);
+  });
+});
+
+describe("contentLengthOf", () => {
+  it("is the only Content-Length, of up to 15 digits", () => {
+    const of = (...values: string[]) => contentLengthOf(values.map((value) => ["content-length", value]));
+    assert.equal(of("0"), 0);
+    assert.equal(of("123456789012345"), 123_456_789_012_345);
+    for (const none of [[], ["1", "1"], ["1234567890123456"], [""], ["-1"], ["1.5"], ["0x1"], ["1 "]]) {
+      assert.equal(of(...none), undefined, none.join(", "));
+    }
   });
 });
 

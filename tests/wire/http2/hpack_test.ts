@@ -82,6 +82,13 @@ describe("encodeFields and HpackDecoder", () => {
     assert.deepEqual(new HpackDecoder(1 << 24).decode(encodeFields(long)), long);
   });
 
+  it("encodes a length that fills its prefix, and the ones beside it", () => {
+    for (const length of [126, 127, 128, 254, 255, 256]) {
+      const fields: readonly Field[] = [["x-own", "v".repeat(length)]];
+      assert.deepEqual(new HpackDecoder(LIST_BYTES).decode(encodeFields(fields)), fields);
+    }
+  });
+
   it("refuses what is no block, and nothing else happens", () => {
     fc.assert(fc.property(fc.array(fc.uint8Array({ maxLength: 64 }), { maxLength: 4 }), (blocks) => {
       const decoder = new HpackDecoder(LIST_BYTES);
@@ -170,6 +177,7 @@ describe("readRequestFields", () => {
     ];
     for (const field of malformed) assert.equal(kind(...GET, field), "malformed", field.join(": "));
     assert.equal(kind(["x-own", "1"], ...GET), "malformed", "a pseudo-field behind others");
+    assert.equal(kind(["x-own", "1"], ["cookie", "a=1"], ...GET), "malformed", "behind a cookie as well");
     for (const missing of [0, 1, 2]) assert.equal(kind(...GET.toSpliced(missing, 1)), "malformed");
     const bad: readonly [number, Field][] = [
       [0, [":method", "CONNECT"]],
