@@ -11,7 +11,7 @@ import type { Faults } from "../../runtime/shared.ts";
 import type { Caller } from "../../transport/port.ts";
 import { contentLengthOf, endToEnd, type Field, fieldOf } from "../../wire/http1/fields.ts";
 import type { RequestHead, ResponseHead } from "../../wire/http1/head.ts";
-import { FRAME_MAX_BYTES, Reason, WINDOW_MAX_BYTES } from "../../wire/http2/frames.ts";
+import { Reason, WINDOW_MAX_BYTES } from "../../wire/http2/frames.ts";
 import { BodyStream, type Exchange } from "./exchange.ts";
 import type { HttpServerOptions } from "./http1_server.ts";
 
@@ -28,7 +28,8 @@ export interface Http2Carrier {
   /** Bytes not yet passed on. */
   readonly bufferedBytes: number;
   sendHead(id: number, fields: readonly Field[], endsStream: boolean): void;
-  sendBody(id: number, part: Bytes, endsStream: boolean): void;
+  /** Sends a piece of a body, which fits into both windows. */
+  sendBody(id: number, piece: Bytes, endsStream: boolean): void;
   /** Bytes of a body have been read. */
   bodyRead(byteLength: number): void;
   /** Lets the visitor send so many bytes more on a stream. */
@@ -278,18 +279,13 @@ export class Http2Exchange extends BodyStream implements Exchange {
 
   /** Sends as much as the windows allow, and returns how much that was; `isLast` if nothing waits behind the piece. */
   #send(piece: Bytes, isLast: boolean): number {
-    let sent = 0;
-    while (sent < piece.length) {
-      const room = Math.min(FRAME_MAX_BYTES, this.#sendWindow, this.#carrier.sendWindow);
-      if (room <= 0) break;
-      const part = piece.subarray(sent, sent + room);
-      sent += part.length;
-      this.#sendWindow -= part.length;
-      // The last byte of a body of known length ends the stream, which saves a frame.
-      this.#endSent = isLast && this.#answerLeft === 0 && sent === piece.length;
-      this.#carrier.sendBody(this.#id, part, this.#endSent);
-    }
-    return sent;
+    const room = Math.min(piece.length, this.#sendWindow, this.#carrier.sendWindow);
+    if (room <= 0) return 0;
+    this.#sendWindow -= room;
+    // The last byte of a body of known length ends the stream, which saves a frame.
+    this.#endSent = isLast && this.#answerLeft === 0 && room === piece.length;
+    this.#carrier.sendBody(this.#id, piece.subarray(0, room), this.#endSent);
+    return room;
   }
 
   #flush(): void {

@@ -13,6 +13,7 @@ import type { Field } from "../../wire/http1/fields.ts";
 import { HTTP_HEAD_MAX_BYTES } from "../../wire/http1/head.ts";
 import {
   ACK,
+  dataFrames,
   END_HEADERS,
   END_STREAM,
   FIRST_WINDOW_BYTES,
@@ -208,9 +209,9 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     }
   }
 
-  sendBody(id: number, part: Bytes, endsStream: boolean): void {
-    this.#sendWindow -= part.length;
-    this.#send(frameOf(FrameType.DATA, endsStream ? END_STREAM : 0, id, part));
+  sendBody(id: number, piece: Bytes, endsStream: boolean): void {
+    this.#sendWindow -= piece.length;
+    this.#send(dataFrames(id, piece, endsStream));
   }
 
   bodyRead(byteLength: number): void {

@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
+  dataFrames,
+  END_STREAM,
+  FRAME_MAX_BYTES,
   FrameType,
   integersFrame,
   makeFrame,
@@ -27,6 +30,32 @@ describe("makeFrame and readFrameHeader", () => {
       flags: 0x25,
       id: 0x7a_bc_de_f1,
     });
+  });
+});
+
+describe("dataFrames", () => {
+  it("makes full frames and a rest, of which the last one alone may end the stream", () => {
+    for (const byteLength of [0, 1, FRAME_MAX_BYTES, FRAME_MAX_BYTES + 1, 3 * FRAME_MAX_BYTES - 7]) {
+      const piece = Uint8Array.from({ length: byteLength }, (_, index) => index * 31);
+      for (const endsStream of [false, true]) {
+        const frames = dataFrames(5, piece, endsStream);
+        const payload: number[] = [];
+        const flags: number[] = [];
+        for (let at = 0; at < frames.length;) {
+          const header = readFrameHeader(frames, at);
+          assert.deepEqual([header.type, header.id], [FrameType.DATA, 5]);
+          flags.push(header.flags);
+          const end = at + 9 + header.byteLength;
+          if (end < frames.length) assert.equal(header.byteLength, FRAME_MAX_BYTES);
+          for (const byte of frames.subarray(at + 9, end)) payload.push(byte);
+          at = end;
+        }
+        assert.deepEqual(payload, [...piece]);
+        assert.equal(flags.length, Math.max(1, Math.ceil(byteLength / FRAME_MAX_BYTES)));
+        const last = endsStream ? END_STREAM : 0;
+        assert.deepEqual(flags, [...flags.slice(0, -1).fill(0), last]);
+      }
+    }
   });
 });
 
