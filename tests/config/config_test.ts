@@ -45,6 +45,16 @@ function refuses(command: CommandName, sources: Parameters<typeof load>[1], mess
   });
 }
 
+describe("loadConfig: --drain-timeout", () => {
+  it("goes from ending streams at once to letting the last one end by itself", () => {
+    const parsed = ["0s", "30s", "7d", "36500d"].map((drainTimeout) =>
+      load("serve", { flags: { drainTimeout } }).config.drainTimeout
+    );
+    assert.deepEqual(parsed, [0, 30_000, 604_800_000, 36_500 * 86_400_000]);
+    refuses("serve", { flags: { drainTimeout: "36501d" } }, /drain-timeout/);
+  });
+});
+
 describe("loadConfig: precedence", () => {
   const files = { "s.json": JSON.stringify({ log_level: "error", listen: ["192.0.2.1:1"], throttling: 7 }) };
 
