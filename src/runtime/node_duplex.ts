@@ -6,15 +6,16 @@
 import { Duplex } from "node:stream";
 import { concat } from "../bytes/bytes.ts";
 import type { ByteStream } from "./port.ts";
+import type { TlsIntake } from "./tls_intake.ts";
 
 /** Chunks written together are merged into one up to this size. */
 export const JOINED_MAX_BYTES = 16 * 1024;
 
 /**
- * Wraps the stream in a {@link Duplex}, which takes ownership; its two directions end separately. While `held` returns
- * true the stream stays paused, even if data is requested; to continue, call `stream.resume`.
+ * Wraps the stream in a {@link Duplex}, which takes ownership; its two directions end separately. For a TLS stack,
+ * `intake` bounds what it takes in.
  */
-export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => false): Duplex {
+export function toNodeDuplex(stream: ByteStream, intake?: TlsIntake): Duplex {
   let drained: (() => void) | undefined;
   const goOn = () => {
     const done = drained;
@@ -24,7 +25,7 @@ export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => fal
   const duplex = new Duplex({
     allowHalfOpen: true,
     read() {
-      if (!held()) stream.resume();
+      if (intake === undefined || !intake.isFull) stream.resume();
     },
     write(chunk: Uint8Array<ArrayBuffer>, _encoding, done) {
       if (stream.write(chunk)) done();
@@ -55,7 +56,8 @@ export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => fal
   stream.attach({
     // A chunk is valid only during the call.
     data(chunk) {
-      if (!duplex.push(chunk.slice()) || held()) stream.pause();
+      intake?.took(chunk.length);
+      if (!duplex.push(chunk.slice()) || intake?.isFull) stream.pause();
     },
     end: () => duplex.push(null),
     drain: goOn,

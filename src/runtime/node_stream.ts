@@ -9,9 +9,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { Clock } from "./port.ts";
 import type { Faults } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
-
-/** Bytes buffered for a paused reader, in case the underlying stream doesn't pause at once. */
-export const NODE_STREAM_BUFFER_BYTES = 256 * 1024;
+import type { TlsIntake } from "./tls_intake.ts";
 
 /** Options of {@link NodeStream}. */
 interface NodeStreamOptions {
@@ -22,6 +20,8 @@ interface NodeStreamOptions {
    * carrier's `drain` is used then.
    */
   readonly carrier?: Duplex;
+  /** What a TLS stack takes in while this stream is paused. */
+  readonly intake?: TlsIntake;
   /** Ends the underlying stream; `hard` sends a reset, where possible. Defaults to destroying it. */
   destroy?(hard: boolean): void;
   /** Translates the underlying stream's error. Defaults to passing it on. */
@@ -101,11 +101,13 @@ export class NodeStream extends StreamBase {
 
   protected override startFlow(): void {
     this.#duplex.resume();
+    this.#options.intake?.resume();
     if (this.#ended) queueMicrotask(() => this.#tellEnd());
   }
 
   protected override stopFlow(): void {
     this.#duplex.pause();
+    this.#options.intake?.pause();
   }
 
   #tellEnd(): void {

@@ -12,6 +12,7 @@ import { toNodeDuplex } from "./node_duplex.ts";
 import type { ByteStream, Clock } from "./port.ts";
 import type { Faults } from "./shared.ts";
 import { NodeStream } from "./node_stream.ts";
+import { TlsIntake } from "./tls_intake.ts";
 
 /** Rejects if a server isn't to be trusted; gets its certificates in DER, its own first. */
 export type ChainJudge = (chain: readonly Bytes[]) => Promise<void>;
@@ -31,7 +32,9 @@ interface SecureTargetOptions {
 export function secureTarget(stream: ByteStream, options: SecureTargetOptions): Promise<ByteStream> {
   const { clock, faults, host, verify, timeoutMs } = options;
   return new Promise((resolve, reject) => {
-    const duplex = toNodeDuplex(stream);
+    const intake = new TlsIntake(stream);
+    const duplex = toNodeDuplex(stream, intake);
+    intake.start();
     const tls = connect({
       socket: duplex as never,
       rejectUnauthorized: verify === true,
@@ -59,7 +62,7 @@ export function secureTarget(stream: ByteStream, options: SecureTargetOptions): 
       tls.pause();
       resolve(
         new NodeStream(tls as unknown as Duplex, {
-          ...{ clock, faults, carrier: duplex },
+          ...{ clock, faults, carrier: duplex, intake },
           destroy: (hard) => {
             tls.destroy();
             if (hard) stream.abort();

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { denoFlags } from "../support/deno_flags.ts";
 
+const timeout = 60_000;
 const MAIN = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), "mod.ts");
 const PATIENCE_MS = 30_000;
 const windows = process.platform === "win32";
@@ -116,18 +117,22 @@ beforeEach(() => {
 });
 
 describe("pipe", () => {
-  it("keygen writes a secret for its owner and prints the public half; it overwrites nothing", async () => {
-    assert.match(publicKey, /^[0-9a-f]{64}$/);
-    const secret = await readFile(join(folder, "pipe.key"), "utf8");
-    assert.match(secret, /^[0-9a-f]{64}\n$/);
-    assert.notEqual(secret.trim(), publicKey);
-    if (!windows) assert.equal((await stat(join(folder, "pipe.key"))).mode & 0o777, 0o600);
-    const again = await start(["keygen", "pipe.key"]).ended;
-    assert.equal(again.code, 2);
-    assert.equal(await readFile(join(folder, "pipe.key"), "utf8"), secret);
-  });
+  it(
+    "keygen writes a secret for its owner and prints the public half; it overwrites nothing",
+    { timeout },
+    async () => {
+      assert.match(publicKey, /^[0-9a-f]{64}$/);
+      const secret = await readFile(join(folder, "pipe.key"), "utf8");
+      assert.match(secret, /^[0-9a-f]{64}\n$/);
+      assert.notEqual(secret.trim(), publicKey);
+      if (!windows) assert.equal((await stat(join(folder, "pipe.key"))).mode & 0o777, 0o600);
+      const again = await start(["keygen", "pipe.key"]).ended;
+      assert.equal(again.code, 2);
+      assert.equal(await readFile(join(folder, "pipe.key"), "utf8"), secret);
+    },
+  );
 
-  it("a file arrives whole, and both end with 0", async () => {
+  it("a file arrives whole, and both end with 0", { timeout }, async () => {
     const content = bytes(5_000_000);
     await writeFile(join(folder, "in"), content);
     const { receiver, to } = await listen(["out"]);
@@ -142,7 +147,7 @@ describe("pipe", () => {
     assert.ok(!(sent.stderr + received.stderr).includes("secret phrase"));
   });
 
-  it("standard input goes to standard output, on either runtime in either role", async () => {
+  it("standard input goes to standard output, on either runtime in either role", { timeout }, async () => {
     const content = bytes(1_000_003 & ~3);
     for (const [from, to] of [[0, 0], [0, 1], [1, 0]] as const) {
       if (RUNTIMES[from] === undefined || RUNTIMES[to] === undefined) continue;
@@ -155,7 +160,7 @@ describe("pipe", () => {
     }
   });
 
-  it("speaks as the C programs do when told to, and says what that lacks", async () => {
+  it("speaks as the C programs do when told to, and says what that lacks", { timeout }, async () => {
     const { receiver, to } = await listen(["plain", "--plain"]);
     const sent = await send(to, [], { input: bytes(300_000) }).ended;
     assert.equal(sent.code, 0);
@@ -166,7 +171,7 @@ describe("pipe", () => {
     assert.ok((await readFile(join(folder, "plain"))).equals(bytes(300_000)));
   });
 
-  it("a FIFO at both ends", { skip: windows }, async () => {
+  it("a FIFO at both ends", { skip: windows, timeout }, async () => {
     await promisify(execFile)("mkfifo", [join(folder, "from"), join(folder, "into")]);
     const { receiver, to } = await listen(["into"]);
     const sender = send(to, ["from"]);
@@ -177,20 +182,24 @@ describe("pipe", () => {
     assert.ok((await reader).equals(bytes(2_000_000)));
   });
 
-  it("a wrong passphrase is 1 for the sender, and changes nothing for the receiver", async () => {
-    const { receiver, to } = await listen(["right"]);
-    const env = { ...ENV, SALLYPORT_PIPE_PASSPHRASE: "guess" };
-    const refused = await send(to, [], { input: bytes(8), env }).ended;
-    assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /^error: The receiver closed without an answer/);
-    await receiver.seen(/Refused 127\.0\.0\.1:\d+: Login or passphrase is wrong\n/);
-    assert.equal((await send(to, [], { input: bytes(8) }).ended).code, 0);
-    const received = await receiver.ended;
-    assert.equal(received.code, 0);
-    assert.ok(!received.stderr.includes("guess"));
-  });
+  it(
+    "a wrong passphrase is 1 for the sender, and changes nothing for the receiver",
+    { timeout },
+    async () => {
+      const { receiver, to } = await listen(["right"]);
+      const env = { ...ENV, SALLYPORT_PIPE_PASSPHRASE: "guess" };
+      const refused = await send(to, [], { input: bytes(8), env }).ended;
+      assert.equal(refused.code, 1);
+      assert.match(refused.stderr, /^error: The receiver closed without an answer/);
+      await receiver.seen(/Refused 127\.0\.0\.1:\d+: Login or passphrase is wrong\n/);
+      assert.equal((await send(to, [], { input: bytes(8) }).ended).code, 0);
+      const received = await receiver.ended;
+      assert.equal(received.code, 0);
+      assert.ok(!received.stderr.includes("guess"));
+    },
+  );
 
-  it("a reader that goes away is 1 for both, not a death by SIGPIPE", async () => {
+  it("a reader that goes away is 1 for both, not a death by SIGPIPE", { timeout }, async () => {
     const { receiver, to } = await listen([]);
     receiver.child.stdout!.destroy();
     const sent = await send(to, [], { input: bytes(4_000_000) }).ended;
@@ -239,7 +248,7 @@ describe("pipe", () => {
     },
   );
 
-  it("wrong usage and settings are 2, and name what is wrong", async () => {
+  it("wrong usage and settings are 2, and name what is wrong", { timeout }, async () => {
     const runs: [string[], Record<string, string>, RegExp][] = [
       [["send", "--to", "127.0.0.1:1"], ENV, /receiver's key is missing/],
       [["send", "--public-key", publicKey], ENV, /--to/],
@@ -258,17 +267,21 @@ describe("pipe", () => {
     }
   });
 
-  it("a transfer that is longer than --max-size is 1 for both, and nothing of it stays", async () => {
-    const { receiver, to } = await listen(["long", "--max-size", "100kB"]);
-    const sent = await send(to, [], { input: bytes(100_004) }).ended;
-    const received = await receiver.ended;
-    assert.deepEqual([sent.code, received.code], [1, 1]);
-    assert.match(sent.stderr, /gave up: Cannot receive transfer: it exceeds the limit of 100000 bytes/);
-    assert.match(received.stderr, /it exceeds the limit of 100000 bytes/);
-    assert.deepEqual((await readdir(folder)).filter((name) => name.includes("long")), []);
-  });
+  it(
+    "a transfer that is longer than --max-size is 1 for both, and nothing of it stays",
+    { timeout },
+    async () => {
+      const { receiver, to } = await listen(["long", "--max-size", "100kB"]);
+      const sent = await send(to, [], { input: bytes(100_004) }).ended;
+      const received = await receiver.ended;
+      assert.deepEqual([sent.code, received.code], [1, 1]);
+      assert.match(sent.stderr, /gave up: Cannot receive transfer: it exceeds the limit of 100000 bytes/);
+      assert.match(received.stderr, /it exceeds the limit of 100000 bytes/);
+      assert.deepEqual((await readdir(folder)).filter((name) => name.includes("long")), []);
+    },
+  );
 
-  it("credentials come from a file too; nobody listening is 1", async () => {
+  it("credentials come from a file too; nobody listening is 1", { timeout }, async () => {
     await writeFile(join(folder, "credentials"), "name\nthe secret phrase\n", { mode: 0o600 });
     const { receiver, to } = await listen(["by_file", "--credentials-file", "credentials"]);
     const options = { env: {}, input: bytes(8) };

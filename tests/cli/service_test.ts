@@ -46,6 +46,7 @@ while True:
         print(line, flush=True)
 `;
 
+const timeout = 60_000;
 /** A program's outcome; code NaN if it isn't installed. */
 function run(command: string, args: readonly string[]): Promise<{ code: number; text: string }> {
   return new Promise((resolve) => {
@@ -65,7 +66,7 @@ describe("service", { skip: process.platform === "win32" }, () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  it("is installed, looked at and uninstalled", async () => {
+  it("is installed, looked at and uninstalled", { timeout }, async () => {
     const files = {
       systemd: "etc/systemd/system/sallyport-agent.service",
       openrc: "etc/init.d/sallyport-agent",
@@ -95,19 +96,19 @@ describe("service", { skip: process.platform === "win32" }, () => {
     }
   });
 
-  it("refuses what can't be one", async () => {
+  it("refuses what can't be one", { timeout }, async () => {
     const { io, err } = testIo();
     assert.equal(await runCli(["service", "install", "keygen", "--print"], io), 2);
     assert.match(err.join(), /Cannot use keygen as a service: it takes serve, edge, master, agent/);
   });
 
-  it("says where a command's own flags go", async () => {
+  it("says where a command's own flags go", { timeout }, async () => {
     const { io, err } = testIo();
     assert.equal(await runCli(["service", "install", "serve", "--listen", "[::]:443"], io), 2);
     assert.match(err.join("\n"), /unknown option '--listen'\n\(flags of the command itself go behind --/);
   });
 
-  it("isn't installed from a folder that systemd hides", async () => {
+  it("isn't installed from a folder that systemd hides", { timeout }, async () => {
     assert.equal(hiddenFromUnits(["/usr/local/bin/bun", "/opt/sallyport/main.ts"]), undefined);
     assert.equal(hiddenFromUnits(["/home/u/.bun/bin/bun", "/opt/main.ts"]), "/home/u/.bun/bin/bun");
     assert.equal(hiddenFromUnits(["/usr/bin/deno", "run", "/tmp/main.ts"]), "/tmp/main.ts");
@@ -120,7 +121,7 @@ describe("service", { skip: process.platform === "win32" }, () => {
     );
   });
 
-  it("has a cache that Deno may write, where Deno runs it", async () => {
+  it("has a cache that Deno may write, where Deno runs it", { timeout }, async () => {
     const onDeno = {
       command: "edge",
       program: ["/usr/bin/deno", "run", "/opt/main.ts"],
@@ -143,7 +144,9 @@ describe("service", { skip: process.platform === "win32" }, () => {
 
   const args = ["--hostname", "a b", "100%"];
 
-  it("has units with only the capabilities that a command needs, and scripts that a shell accepts", async () => {
+  it("has units with only the capabilities that a command needs, and scripts that a shell accepts", {
+    timeout,
+  }, async () => {
     for (const command of SERVICE_COMMANDS) {
       const unit = serviceText("systemd", { command, program: ["/bin/true"], args });
       assert.match(unit, /^LimitCORE=0$/m);
@@ -177,7 +180,9 @@ describe("service install --socket-activation", { skip: process.platform === "wi
     return { code, text: out.join("\n"), error: err.join("\n") };
   };
 
-  it("makes a socket unit for each listener, which systemd takes, and a service without privileges", async () => {
+  it("makes a socket unit for each listener, which systemd takes, and a service without privileges", {
+    timeout,
+  }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-sockets-"));
     const args = ["--listen", "[::]:443,0.0.0.0:444", "--agent-listen=[::]:8443"];
     const unit = serviceText("systemd", { command: "serve", program: ["/bin/true"], args, sockets: true });
@@ -215,7 +220,7 @@ describe("service install --socket-activation", { skip: process.platform === "wi
     }
   });
 
-  it("is refused where no socket can be passed", async () => {
+  it("is refused where no socket can be passed", { timeout }, async () => {
     const wanted = ["--socket-activation", "--manager"];
     const openrc = await install(["serve", ...wanted, "openrc", "--print"]);
     assert.match(openrc.error, /Cannot use --socket-activation: openrc can't pass sockets on; systemd can/);
@@ -247,7 +252,7 @@ describe("service install --socket-activation", { skip: process.platform === "wi
 });
 
 describe("systemd", () => {
-  it("hears that the program is ready, alive and stopping", async () => {
+  it("hears that the program is ready, alive and stopping", { timeout }, async () => {
     const sent: string[] = [];
     const alive = Promise.withResolvers<void>();
     const { io, stop } = testIo({ NOTIFY_SOCKET: "/run/systemd/notify", WATCHDOG_USEC: "2000" });
@@ -314,7 +319,7 @@ describe("systemd", () => {
     },
   );
 
-  it("hears nothing where none started the program", async () => {
+  it("hears nothing where none started the program", { timeout }, async () => {
     const { io, stop } = testIo();
     const manager = new ServiceManager(io, () => assert.fail("nobody listens"));
     const life = new Lifecycle(io, manager);

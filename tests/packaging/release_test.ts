@@ -19,6 +19,7 @@ import {
   writeVersion,
 } from "../../packaging/release/version.ts";
 
+const timeout = 60_000;
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 let folder: string;
@@ -28,7 +29,7 @@ before(async () => {
 after(() => rm(folder, { recursive: true, force: true }));
 
 describe("the version", () => {
-  it("is package.json's in every place that names it", async () => {
+  it("is package.json's in every place that names it", { timeout }, async () => {
     const version = await readVersion(ROOT);
     for (const place of VERSION_PLACES) {
       const found = await versionsAt(ROOT, place);
@@ -37,7 +38,7 @@ describe("the version", () => {
     }
   });
 
-  it("is written to all of them, and no dependency's with it", async () => {
+  it("is written to all of them, and no dependency's with it", { timeout }, async () => {
     for (const { file } of VERSION_PLACES) {
       await mkdir(join(folder, dirname(file)), { recursive: true });
       await cp(join(ROOT, file), join(folder, file));
@@ -85,7 +86,7 @@ describe("the changelog", () => {
     assert.throws(() => cutChangelog("# Changelog\n", "0.3.0", "2026-11-28"), /no line "## Unreleased"/);
   });
 
-  it("of this project can be cut", async () => {
+  it("of this project can be cut", { timeout }, async () => {
     cutChangelog(await readFile(join(ROOT, "CHANGELOG.md"), "utf8"), "999.0.0", "2026-11-27");
   });
 });
@@ -130,7 +131,9 @@ describe("a signature", () => {
 
 const linux = process.platform === "linux";
 describe("the source archive", { skip: !linux && "a release is made on Linux, with GNU tar" }, () => {
-  it("has the named files alone, and the same bytes in another folder, at another time, for another umask", async () => {
+  it("has the named files alone, and the same bytes in another folder, at another time, for another umask", {
+    timeout,
+  }, async () => {
     const made: Uint8Array[] = [];
     for (const [index, mode] of [0o644, 0o600].entries()) {
       const root = join(folder, `source${index}`);
@@ -151,7 +154,7 @@ describe("the source archive", { skip: !linux && "a release is made on Linux, wi
 });
 
 describe("the bill of materials", () => {
-  it("names all that the program is made of, the same each time", async () => {
+  it("names all that the program is made of, the same each time", { timeout }, async () => {
     const builtAt = new Date("2026-11-27T00:00:00Z");
     const text = await makeSbom(ROOT, builtAt, "1.4.5");
     assert.equal(await makeSbom(ROOT, builtAt, "1.4.5"), text);

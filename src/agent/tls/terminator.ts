@@ -16,7 +16,8 @@ import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hell
 import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { turnAway } from "../turn_away.ts";
 import { challengeFlight } from "./challenge_handshake.ts";
-import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "../../runtime/node_stream.ts";
+import { NodeStream } from "../../runtime/node_stream.ts";
+import { TlsIntake } from "../../runtime/tls_intake.ts";
 import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 
 /** A visitor's TLS handshake, including its ClientHello, must be complete within this time. */
@@ -201,20 +202,17 @@ class Handshake implements ByteStreamHandler {
     }
     const { meter } = this.#accept;
     const inner = meter === undefined ? this.#stream : new MeteredStream(this.#stream, meter);
-    // Deno's TLS keeps reading even if nobody reads from it, so backpressure is applied here; and its handshake must
-    // begin in a later turn, or its failure can't be caught.
-    let started = false;
-    const held = () => !started || tls.readableLength > NODE_STREAM_BUFFER_BYTES;
-    const duplex = toNodeDuplex(inner, held);
+    const intake = new TlsIntake(inner);
+    const duplex = toNodeDuplex(inner, intake);
     const tls = new TLSSocket(duplex as never, {
       isServer: true,
       secureContext: choice.context,
       ...agreed === undefined ? {} : { ALPNProtocols: [agreed] },
     });
+    // Deno's handshake must begin in a later turn, or its failure can't be caught.
     setImmediate(() => {
-      started = true;
       duplex.push(this.#hello.bytes);
-      inner.resume();
+      intake.start();
     });
     const fail = (why: string, cause?: unknown) => {
       if (this.#over) return;
@@ -243,13 +241,11 @@ class Handshake implements ByteStreamHandler {
         clock: this.#options.clock,
         faults: this.#options.faults ?? new Faults(),
         carrier: duplex,
+        intake,
         destroy: (hard) => {
           tls.destroy();
           if (hard) inner.abort();
         },
-      });
-      tls.on("data", () => {
-        if (!held()) inner.resume();
       });
       this.#accept.secured({ stream, serverName, alpnProtocol: agreed });
     });
