@@ -48,8 +48,12 @@ if ARGV[4] == '1' and tonumber(ARGV[3]) < tonumber(since) then return -1 end
 if redis.call('SET', KEYS[1], '1', 'NX', 'EXAT', ARGV[1]) then return 1 end
 return 0`;
 
-/** KEYS node, nodes; ARGV id, record, lease. 1: the node was known. */
+/**
+ * KEYS node, nodes, start of the records; ARGV id, record, lease, now. 1: the node was known. The records start with the
+ * first node: if they started with the first use, they would start later than the token that is used first.
+ */
 const ENTER = `
+redis.call('SET', KEYS[3], ARGV[4], 'NX')
 local known = redis.call('EXISTS', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('SADD', KEYS[2], ARGV[1])
@@ -199,10 +203,9 @@ export class RedisDirectory implements Directory {
    * `token_stale` if the records start after the token was made and nonces would repeat: Redis may have lost them.
    */
   async first(fingerprint: string, validUntilS: number, use: NotedUse): Promise<boolean> {
-    const nowS = Math.floor(this.#clock.wallMs() / 1000);
     const answer = await this.#run(USE, [this.#key(`used:${fingerprint}`), this.#key("used_since")], [
       String(Math.ceil(validUntilS) + 1),
-      String(nowS),
+      this.#nowS(),
       String(use.madeAtS),
       use.noncesRepeat ? "1" : "0",
     ]);
@@ -218,8 +221,8 @@ export class RedisDirectory implements Directory {
   }
 
   async enter(node: NodeRecord): Promise<"entered" | "renewed"> {
-    const keys = [this.#key(`node:${node.id}`), this.#key("nodes")];
-    const known = await this.#run(ENTER, keys, [node.id, JSON.stringify(node), this.#leaseMs]);
+    const keys = [this.#key(`node:${node.id}`), this.#key("nodes"), this.#key("used_since")];
+    const known = await this.#run(ENTER, keys, [node.id, JSON.stringify(node), this.#leaseMs, this.#nowS()]);
     return known === 1 ? "renewed" : "entered";
   }
 
@@ -269,6 +272,10 @@ export class RedisDirectory implements Directory {
       if (client === undefined) continue;
       await withinRedisTimeout(this.#clock, client.close()).catch(() => client.destroy());
     }
+  }
+
+  #nowS(): string {
+    return String(Math.floor(this.#clock.wallMs() / 1000));
   }
 
   #key(rest: string): string {

@@ -18,6 +18,8 @@ import { until } from "../support/until.ts";
 import { Program } from "./program.ts";
 
 const timeout = 180_000;
+/** Time limit of each wait; it is well above what a busy machine needs. */
+const WAIT_MS = 30_000;
 /** Namespaces and interfaces of this run. */
 const RUN = `sp${process.pid % 100_000}`;
 const BRIDGE = `${RUN}br`;
@@ -116,11 +118,11 @@ describe("edge --cluster: a partition between two nodes", { skip }, () => {
     await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", resolve));
     const runtime = await currentRuntime();
     const grants = masterGrants({ master, credential, hostname, anyEdge: true, insecure: true });
-    let asked = 0;
-    await connectedAgent({
+    let connected = false;
+    const options = {
       runtime,
       // An agent that has lost its name would come back with a newer token and take it again: it gets none.
-      grants: () => asked++ === 0 ? grants() : new Promise(() => {}),
+      grants: () => connected ? new Promise<never>(() => {}) : grants(),
       connector: tcpConnector({
         runtime,
         host: "127.0.0.1",
@@ -128,11 +130,31 @@ describe("edge --cluster: a partition between two nodes", { skip }, () => {
         plain: true,
       }),
       edge: { host, port: PORT },
-    }, agents);
+    };
+    await within(`${says} connects`, connectedAgent(options, agents), () => {
+      return JSON.stringify(agents.at(-1)?.facts);
+    });
+    connected = true;
   }
 
-  function untilHeard(host: string, name: string, says: string): Promise<void> {
-    return until(async () => await visit(host, name) === says);
+  async function untilHeard(host: string, name: string, says: string): Promise<void> {
+    let heard: string | undefined;
+    let over = false;
+    const visits = until(async () => over || (heard = await visit(host, name)) === says);
+    await within(`a visitor of ${name} at ${host} hears "${says}"`, visits, () => `heard last: ${heard}`)
+      .finally(() => over = true);
+  }
+
+  /** Fails, with what the nodes wrote, when something takes too long. */
+  async function within(what: string, awaited: Promise<unknown>, state: () => string): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const wrote = programs.map(({ stdout, stderr }) => `${stdout}\n${stderr}`);
+        reject(new Error([`not within ${WAIT_MS} ms: ${what}; ${state()}`, ...wrote].join("\n")));
+      }, WAIT_MS);
+    });
+    await Promise.race([awaited, late]).finally(() => clearTimeout(timer));
   }
 
   it("starts a node in each namespace", { timeout }, async () => {

@@ -148,3 +148,35 @@ it("RedisDirectory.first notes a key once for all nodes, and refuses tokens olde
     await Promise.all([a.close(), b.close()]);
   }
 });
+
+it("RedisDirectory.first accepts a token issued since the first node entered, and refuses older ones", {
+  skip,
+}, async () => {
+  const { url } = await redis();
+  let wallMs = 1_900_000_000_000;
+  const directory = await connectRedisDirectory({
+    url,
+    clock: {
+      nowMs: () => clock.nowMs(),
+      wallMs: () => wallMs,
+      after: (delayMs, run) => clock.after(delayMs, run),
+      soon: (run) => clock.soon(run),
+    },
+    log,
+    prefix: "since:",
+  });
+  try {
+    const startedAtS = wallMs / 1000;
+    const record = { id: "1".repeat(32), address: "127.0.0.1:1", version: 1, sessions: 0, draining: false };
+    await directory.enter(record);
+    // The first agent logs in some seconds after its token was issued; renewals do not move the start.
+    wallMs += 5_000;
+    await directory.enter(record);
+    const first = (key: string, madeAtS: number) =>
+      directory.first(key, startedAtS + 60, { madeAtS, noncesRepeat: true });
+    assert.equal(await first("issued since", startedAtS), true);
+    await assert.rejects(first("issued before", startedAtS - 1), { code: "token_stale" });
+  } finally {
+    await directory.close();
+  }
+});
