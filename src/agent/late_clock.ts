@@ -12,6 +12,7 @@ import { fetchOver } from "../runtime/fetch_over.ts";
 import type { Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { isNotYetValid } from "./fetch_failure.ts";
+import { unbracketed } from "../wire/ip/host_port.ts";
 
 type Fetch = (request: Request) => Promise<Response>;
 
@@ -79,7 +80,7 @@ async function judgeAt(
   roots: readonly string[],
   wallMs: number,
 ): Promise<void> {
-  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const host = unbracketed(url.hostname);
   const why = await chainFault({ chain, host, roots, wallMs });
   if (why !== undefined) throw distrusted(url, why);
 }

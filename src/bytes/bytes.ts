@@ -11,3 +11,8 @@ export function concat(parts: readonly Uint8Array[]): Bytes {
   }
   return all;
 }
+
+/** Whether two arrays hold the same bytes. Not for secrets: the time it takes depends on them. */
+export function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((byte, index) => byte === other[index]);
+}

@@ -21,6 +21,7 @@ import {
   type LinkShared,
   openLink,
 } from "./link.ts";
+import { unbracketed } from "../wire/ip/host_port.ts";
 
 /**
  * Connections to the cluster's port that have not yet proved knowledge of the cluster's key; further ones are refused.
@@ -175,5 +176,5 @@ export class NodeLinks {
 
 function parseAddress(text: string): Address {
   const at = text.lastIndexOf(":");
-  return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
+  return { host: unbracketed(text.slice(0, at)), port: Number(text.slice(at + 1)) };
 }

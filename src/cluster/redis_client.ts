@@ -6,6 +6,7 @@
  */
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
+import { unbracketed } from "../wire/ip/host_port.ts";
 
 /** Timeout for connecting to Redis, and for a command: Redis normally answers within a millisecond. */
 export const REDIS_TIMEOUT_MS = 5_000;
@@ -133,7 +134,7 @@ export function parseSentinelUrl(url: string): SentinelUrl | undefined {
     if (at < 1 || !Number.isInteger(port) || port < 1 || port > 65_535) {
       throw new Error(`${text} isn't HOST:PORT`);
     }
-    return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port };
+    return { host: unbracketed(text.slice(0, at)), port };
   });
   const [username, password] = login?.includes(":")
     ? [

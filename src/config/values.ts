@@ -20,7 +20,7 @@ import type { TlsMode } from "../agent/services/service.ts";
 import { parseTarget, type Target } from "../agent/services/target.ts";
 import { type JoinLink, parseJoinLink } from "../wire/token/join_link.ts";
 import { parsePublishClaim, type PublishClaim } from "../wire/token/claims.ts";
-import { type HostPort, splitHostPort } from "../wire/ip/host_port.ts";
+import { type HostPort, splitHostPort, unbracketed } from "../wire/ip/host_port.ts";
 
 /** Formats a string for messages: quoted, control characters escaped, truncated. */
 function quote(text: string): string {
@@ -284,7 +284,7 @@ export const proxyUrl = parsed((given): Proxy => {
   }
   return {
     kind,
-    host: url.hostname.replace(/^\[|\]$/g, ""),
+    host: unbracketed(url.hostname),
     port: Number(url.port) || (kind === "http" ? 80 : 1080),
     ...url.username === ""
       ? {}

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, sameBytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { type Aead, agree, NodeAead } from "./aead.ts";
 import { type CbcLibrary, CbcOpener, CbcSealer } from "./cbc_cipher.ts";
@@ -53,7 +53,7 @@ function chainsAlike(cbc: CbcLibrary): boolean {
       chains.every(({ theirs, node }) => {
         const plain = new Uint8Array(size).map((_, i) => i);
         const sealed = theirs.sealer.seal(plain, 16);
-        return same(sealed, node.seal(plain, 16)) && same(theirs.opener.open(sealed), plain);
+        return sameBytes(sealed, node.seal(plain, 16)) && sameBytes(theirs.opener.open(sealed), plain);
       })
     );
   } catch {
@@ -61,10 +61,6 @@ function chainsAlike(cbc: CbcLibrary): boolean {
   } finally {
     for (const { node } of chains) node.park();
   }
-}
-
-function same(one: Bytes, other: Bytes): boolean {
-  return one.length === other.length && one.every((byte, i) => byte === other[i]);
 }
 
 /** Options of {@link createSealer}. */

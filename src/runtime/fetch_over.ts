@@ -16,6 +16,7 @@ import {
   writeRequestHead,
 } from "../wire/http1/head.ts";
 import { type ChainJudge, secureTarget } from "./tls_client.ts";
+import { unbracketed } from "../wire/ip/host_port.ts";
 
 /** Largest response; a grant with hundreds of names is shorter. */
 export const FETCH_ANSWER_MAX_BYTES = 1024 * 1024;
@@ -32,7 +33,7 @@ export function fetchOver(
   return async (request) => {
     const url = new URL(request.url);
     const secure = url.protocol === "https:";
-    const host = url.hostname.replace(/^\[|\]$/g, "");
+    const host = unbracketed(url.hostname);
     const port = Number(url.port) || (secure ? 443 : 80);
     const body = new Uint8Array(await request.arrayBuffer());
     const conn = await runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS });

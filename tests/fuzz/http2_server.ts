@@ -15,10 +15,9 @@ import {
   ACK,
   END_HEADERS,
   END_STREAM,
-  FRAME_HEADER_BYTES,
+  frameOf,
   FrameType,
   integersFrame,
-  makeFrame,
   PADDED,
   PREFACE,
   Reason,
@@ -42,9 +41,7 @@ const clock = {
 } as unknown as Clock;
 
 function frame(type: number, flags: number, id: number, payload: ArrayLike<number> = []): Bytes {
-  const made = makeFrame(type, flags, id, payload.length);
-  made.set(payload, FRAME_HEADER_BYTES);
-  return made;
+  return frameOf(type, flags, id, payload);
 }
 
 function head(id: number, flags: number, method: string, ...more: readonly Field[]): Bytes {

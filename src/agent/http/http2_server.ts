@@ -20,6 +20,7 @@ import {
   FRAME_HEADER_BYTES,
   FRAME_MAX_BYTES,
   type FrameHeader,
+  frameOf,
   FrameType,
   integersFrame,
   makeFrame,
@@ -612,12 +613,6 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
 }
 
 const TOO_LARGE = { kind: "too large" } as const;
-
-function frameOf(type: number, flags: number, id: number, payload: Bytes): Bytes {
-  const frame = makeFrame(type, flags, id, payload.length);
-  frame.set(payload, FRAME_HEADER_BYTES);
-  return frame;
-}
 
 /** A payload without its padding. */
 function unpadded(flags: number, payload: Bytes): Bytes {

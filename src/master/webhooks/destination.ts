@@ -10,6 +10,7 @@ import type { Runtime } from "../../runtime/port.ts";
 import { type Changeable, current } from "../changeable.ts";
 import { type NetworkSet, normalizeIp } from "../../wire/ip/networks.ts";
 import { isPublicAddress } from "../../wire/ip/public_networks.ts";
+import { unbracketed } from "../../wire/ip/host_port.ts";
 
 /** Maximum length of a webhook's URL. */
 export const WEBHOOK_URL_MAX_LENGTH = 2_000;
@@ -29,7 +30,7 @@ export function webhookUrlFault(text: string, own: NetworkSet | undefined): stri
   if (url.username + url.password !== "") return "must hold no credentials; messages are signed";
   if (url.hash !== "") return "must have no fragment (#)";
   if (url.protocol === "http:" && own === undefined) return "must begin with https://";
-  const literal = normalizeIp(url.hostname.replace(/^\[|\]$/g, ""));
+  const literal = normalizeIp(unbracketed(url.hostname));
   return literal === undefined ? undefined : placeFault(literal, url, own);
 }
 
@@ -44,7 +45,7 @@ export function webhookFetch(
   return async (request) => {
     const own = current(networks);
     const url = new URL(request.url);
-    const host = url.hostname.replace(/^\[|\]$/g, "");
+    const host = unbracketed(url.hostname);
     const addresses = await runtime.resolve(host);
     const address = addresses.find((address) => placeFault(address, url, own) === undefined);
     if (address === undefined) {

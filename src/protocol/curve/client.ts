@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, sameBytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { CurveConnection, type CurveHandler, type CurveIo } from "./connection.ts";
@@ -182,11 +182,11 @@ export class CurveClient {
 
   #cookie(packet: Bytes, nowMs: number): void {
     const read = readCookie(packet);
-    if (read === undefined || this.#helloOwed || !equal(read.connectionKey, this.#keys.publicKey)) return;
-    if (this.#state === "open" && equal(read.serverKey, this.#serverKey!)) this.#restartCheck.answered();
+    if (read === undefined || this.#helloOwed || !sameBytes(read.connectionKey, this.#keys.publicKey)) return;
+    if (this.#state === "open" && sameBytes(read.serverKey, this.#serverKey!)) this.#restartCheck.answered();
     if (this.#state !== "hello" || this.#cookies >= COOKIES_PER_HELLO) return;
     const { serverKey } = this.#parts;
-    if (serverKey !== undefined && !equal(read.serverKey, serverKey)) {
+    if (serverKey !== undefined && !sameBytes(read.serverKey, serverKey)) {
       // The answer may be forged by an attacker who was faster than the edge; the edge's own may still arrive.
       this.#wrongKey = true;
       return;
@@ -230,7 +230,9 @@ export class CurveClient {
   #ready(packet: Bytes, from: Address, nowMs: number): void {
     const first = this.#first;
     if (first === undefined || this.#state === "open" || this.#state === "over") return;
-    if (packet.length !== DATAGRAM_MIN_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
+    if (packet.length !== DATAGRAM_MIN_BYTES || !sameBytes(packet.subarray(4, 36), this.#keys.publicKey)) {
+      return;
+    }
     const ephemeral = packet.slice(36, 68);
     const shared = this.#parts.crypto.sharedSecret(this.#keys.secretKey, ephemeral);
     if (shared === undefined) return;
@@ -250,11 +252,4 @@ export class CurveClient {
     }
     this.#parts.serverProved(this.#serverKey!);
   }
-}
-
-function equal(a: Bytes, b: Bytes): boolean {
-  // Public values only: no need for constant time.
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }

@@ -11,7 +11,7 @@ import { constants } from "node:os";
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, sameBytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type {
   NodeQuic,
@@ -232,7 +232,8 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
       const why = errorMessage(cause);
       throw /certificate/i.test(why) ? certificateRefused(options, why, cause) : dialError(options, cause);
     }
-    if ("fingerprint" in trust && !same(conn.peerFingerprint, trust.fingerprint)) {
+    const shown = conn.peerFingerprint;
+    if ("fingerprint" in trust && (shown === undefined || !sameBytes(shown, trust.fingerprint))) {
       throw certificateRefused(options, "it isn't the pinned one");
     }
     return conn;
@@ -243,10 +244,6 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
     () =>
       conn.close(new SallyportError("aborted", "Cannot use connection: it was abandoned", { side: "local" })),
   );
-}
-
-function same(a: Bytes | undefined, b: Bytes): boolean {
-  return a !== undefined && a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 class BunQuicConn extends QuicConnBase {

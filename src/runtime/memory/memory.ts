@@ -14,6 +14,7 @@ import { MemoryHost } from "./memory_host.ts";
 import { memoryQuic } from "./memory_quic.ts";
 import { seededRandom, VirtualTime } from "./memory_time.ts";
 import type { Clock, Runtime } from "../port.ts";
+import { unbracketed } from "../../wire/ip/host_port.ts";
 
 export type { LinkSettings } from "./memory_link.ts";
 
@@ -152,7 +153,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
     async fetch(url, init) {
       const request = new Request(url, init);
       const { hostname, port, protocol } = new URL(request.url);
-      const name = hostname.replace(/^\[|\]$/g, "");
+      const name = unbracketed(hostname);
       const host = world.host(world.names.get(name) ?? name);
       return await host.answer(request, port === "" ? (protocol === "https:" ? 443 : 80) : Number(port));
     },

@@ -85,6 +85,13 @@ export function makeFrame(type: number, flags: number, id: number, byteLength: n
   return frame;
 }
 
+/** A frame with its payload. */
+export function frameOf(type: number, flags: number, id: number, payload: ArrayLike<number>): Bytes {
+  const frame = makeFrame(type, flags, id, payload.length);
+  frame.set(payload, FRAME_HEADER_BYTES);
+  return frame;
+}
+
 /**
  * The DATA frames of a piece of a body, in one array: TLS costs less for one long write than for many. An empty piece is
  * one empty frame.

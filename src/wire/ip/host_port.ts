@@ -17,6 +17,11 @@ export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** `host` without the brackets that a URL has around an IPv6 address. */
+export function unbracketed(host: string): string {
+  return host.replace(/^\[|\]$/g, "");
+}
+
 /** The parts of a text as {@link splitHostPort} finds them. */
 interface HostPortParts {
   readonly host: string;

@@ -22,9 +22,9 @@ import {
   END_HEADERS,
   END_STREAM,
   FRAME_HEADER_BYTES,
+  frameOf,
   FrameType,
   integersFrame,
-  makeFrame,
   PADDED,
   PREFACE,
   readFrameHeader,
@@ -45,9 +45,7 @@ interface Frame {
 }
 
 function frame(type: number, flags: number, id: number, payload: ArrayLike<number> = []) {
-  const made = makeFrame(type, flags, id, payload.length);
-  made.set(payload, FRAME_HEADER_BYTES);
-  return made;
+  return frameOf(type, flags, id, payload);
 }
 
 const REQUEST: readonly Field[] = [

@@ -16,8 +16,8 @@ import {
   END_HEADERS,
   END_STREAM,
   FRAME_HEADER_BYTES,
+  frameOf,
   FrameType,
-  makeFrame,
   PREFACE,
   readFrameHeader,
   settingsFrame,
@@ -91,11 +91,7 @@ describe("serveHttp1 and serveHttp2, for a visitor that doesn't read", () => {
       ":authority",
       "a.test",
     ]]);
-    const request = (id: number) => {
-      const frame = makeFrame(FrameType.HEADERS, END_STREAM | END_HEADERS, id, block.length);
-      frame.set(block, FRAME_HEADER_BYTES);
-      return frame;
-    };
+    const request = (id: number) => frameOf(FrameType.HEADERS, END_STREAM | END_HEADERS, id, block);
     conn.write(concat([new Uint8Array(Buffer.from(PREFACE)), settingsFrame([])]));
     for (let i = 0; i < REQUESTS; i++) {
       conn.write(request(2 * i + 1));

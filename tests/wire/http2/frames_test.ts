@@ -5,6 +5,7 @@ import {
   dataFrames,
   END_STREAM,
   FRAME_MAX_BYTES,
+  frameOf,
   FrameType,
   integersFrame,
   makeFrame,
@@ -30,6 +31,13 @@ describe("makeFrame and readFrameHeader", () => {
       flags: 0x25,
       id: 0x7a_bc_de_f1,
     });
+  });
+});
+
+describe("frameOf", () => {
+  it("puts the payload behind the header", () => {
+    const frame = frameOf(FrameType.PING, 1, 0, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert.deepEqual([...frame], [0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
   });
 });
 

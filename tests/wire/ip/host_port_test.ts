@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { formatHostPort, splitHostPort } from "../../../src/wire/ip/host_port.ts";
+import { formatHostPort, splitHostPort, unbracketed } from "../../../src/wire/ip/host_port.ts";
 
 describe("splitHostPort", () => {
   const cases: [string, ReturnType<typeof splitHostPort>][] = [
@@ -32,5 +32,12 @@ describe("splitHostPort", () => {
       const { host, port } = splitHostPort(formatHostPort(address))!;
       assert.deepEqual({ host, port }, address);
     }
+  });
+});
+
+describe("unbracketed", () => {
+  it("takes the brackets from a URL's IPv6 address, and leaves other hosts as they are", () => {
+    const hosts = ["[2001:db8::1]", "[::1]", "192.0.2.1", "example.org"].map(unbracketed);
+    assert.deepEqual(hosts, ["2001:db8::1", "::1", "192.0.2.1", "example.org"]);
   });
 });
