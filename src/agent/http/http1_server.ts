@@ -275,7 +275,8 @@ class ServerExchange extends BodyStream implements Exchange {
   constructor(connection: Http1Connection, request: RequestHead, framing: BodyFraming, minor: 0 | 1) {
     super();
     this.#connection = connection;
-    this.request = request;
+    // Before any layer sets fields of its own: the visitor's Connection must not name those.
+    this.request = { ...request, fields: endToEnd(request.fields) };
     this.#minor = minor;
     const { visitor, clock, faults } = connection.options;
     this.visitor = visitor;

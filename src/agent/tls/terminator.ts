@@ -161,6 +161,7 @@ class Handshake implements ByteStreamHandler {
         else if ("challenge" in choice) this.#show(choice.challenge);
         else this.#begin(choice, serverName, alpnProtocols);
       },
+    ).catch(
       (thrown) => {
         const why = `Cannot serve visitor: ${errorMessage(thrown)}`;
         const error = new SallyportError("io_failed", why, { side: "local", cause: thrown });
