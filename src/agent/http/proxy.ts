@@ -68,7 +68,12 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
     const slow = error instanceof SallyportError && causeCode(error) === "deadline_exceeded";
     options.failed?.(error);
     log.warn(
-      { visitor: visitor.address, method: request.method, path: printableName(request.target) },
+      // Without the query, which may have secrets.
+      {
+        visitor: visitor.address,
+        method: request.method,
+        path: printableName(request.target.split("?")[0]!),
+      },
       `Cannot pass request on: ${errorMessage(error)}`,
     );
     if (error instanceof SallyportError && error.code === "limit_exceeded") {
