@@ -12,7 +12,12 @@ export function concat(parts: readonly Uint8Array[]): Bytes {
   return all;
 }
 
+/** Whether `prefix` stands at index `at` of `bytes`. Not for secrets: the time it takes depends on them. */
+export function startsWith(bytes: Uint8Array, prefix: Uint8Array, at = 0): boolean {
+  return prefix.every((byte, index) => byte === bytes[at + index]);
+}
+
 /** Whether two arrays hold the same bytes. Not for secrets: the time it takes depends on them. */
 export function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, index) => byte === other[index]);
+  return one.length === other.length && startsWith(one, other);
 }

@@ -209,7 +209,10 @@ describe("createAgent: connecting", () => {
     const losses = s.lines.map(({ message }) => message).filter((message) =>
       message.startsWith("Session lost")
     );
-    assert.match(losses[0] ?? "", /; does another agent serve a\.test\? An edge keeps the newest of a name$/);
+    assert.match(
+      losses[0] ?? "",
+      /; does another agent serve a\.test\? An edge keeps only the newest session of a name$/,
+    );
     assert.doesNotMatch(losses.at(-1) ?? "", /another agent/);
     await finish(s);
   });
