@@ -227,7 +227,7 @@ async function runTests(runtime: Runtime, files: readonly string[], number: numb
   }
   return {
     ...counts,
-    // Deno lists every test, then what failed, behind this heading.
+    // Deno lists every test, then what failed, after this heading.
     output: counts.failed === 0 ? "" : output.slice(Math.max(0, output.search(/^ ?ERRORS ?$/m))),
     failedFiles: failed,
     fileSeconds: secondsOfFiles(xml),

@@ -469,7 +469,7 @@ describe("Agent.close", () => {
     await finish(s);
   });
 
-  it("lets streams finish within the grace, run resolving behind them", async () => {
+  it("lets streams finish within the grace, run resolving after them", async () => {
     const s = await site();
     const { conn } = await s.test.visit();
     const closing = s.agent.close(20_000);
