@@ -13,7 +13,7 @@ export function concat(parts: readonly Uint8Array[]): Bytes {
 }
 
 /** Whether `prefix` stands at index `at` of `bytes`. Not for secrets: the time it takes depends on them. */
-export function startsWith(bytes: Uint8Array, prefix: ArrayLike<number>, at = 0): boolean {
+export function startsWith(bytes: ArrayLike<number>, prefix: ArrayLike<number>, at = 0): boolean {
   for (let index = 0; index < prefix.length; index++) {
     if (bytes[at + index] !== prefix[index]) return false;
   }
