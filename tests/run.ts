@@ -222,17 +222,15 @@ async function runTests(runtime: Runtime, files: readonly string[], number: numb
   const { code, output } = await run([...command, ...files.map((file) => `./${file}`)]);
   const xml = await readFile(reportPath, "utf8").catch(() => "");
   const counts = countCases(xml);
-  const failed = new Set(failedFiles(xml));
-  if (code !== 0 && counts.failed === 0) {
-    // A file that doesn't load, or an error between tests, fails the process without failing a case.
-    counts.failed = 1;
-    for (const file of files) failed.add(file);
-  }
+  const named = failedFiles(xml);
+  // A file that doesn't load, or an error between tests, fails the process without failing a case.
+  if (code !== 0 && counts.failed === 0) counts.failed = 1;
+  const areKnown = named.length > 0 && named.every((file) => files.includes(file));
   return {
     ...counts,
     // Deno lists every test, then what failed, after this heading.
     output: counts.failed === 0 ? "" : output.slice(Math.max(0, output.search(/^ ?ERRORS ?$/m))),
-    failedFiles: failed,
+    failedFiles: new Set(counts.failed === 0 ? [] : areKnown ? named : files),
     fileSeconds: secondsOfFiles(xml),
   };
 }
