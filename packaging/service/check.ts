@@ -13,7 +13,7 @@
  * @module
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -61,6 +61,7 @@ function main(): void {
 function install(manager: Manager, root: string, file: string): void {
   copyFileSync(file, join(root, "usr/local/bin/sallyport"));
   copyFileSync(join(HERE, `${manager}.sh`), join(root, "check.sh"));
+  writeFileSync(join(root, "etc/hosts"), "127.0.0.1 localhost demo.localhost\n::1 localhost\n");
   if (manager === "openrc") return;
   const [deb] = execFileSync("sh", ["-c", "ls build/sallyport_*_amd64.deb"], { cwd: ROOT, encoding: "utf8" })
     .split("\n");
