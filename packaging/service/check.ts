@@ -13,7 +13,7 @@
  * @module
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -72,10 +72,7 @@ function install(manager: Manager, root: string, file: string): void {
   mkdirSync(sources);
   const archive = execFileSync("git", ["archive", "--format=tar", "HEAD"], { cwd: ROOT, maxBuffer: 1 << 28 });
   execFileSync("tar", ["-x", "-C", sources], { input: archive });
-  cpSync(join(ROOT, "node_modules"), join(sources, "node_modules"), {
-    recursive: true,
-    verbatimSymlinks: true,
-  });
+  execFileSync("bun", ["install", "--frozen-lockfile"], { cwd: sources, stdio: ["ignore", "ignore", 2] });
   for (const runtime of ["bun", "deno"]) {
     copyFileSync(runtimePath(runtime), join(root, "usr/local/bin", runtime));
   }
