@@ -191,7 +191,8 @@ function commandNamed(name: string): ServiceCommand {
 function managerOf({ manager }: Flags): Manager {
   if (manager === undefined) {
     if (process.platform === "darwin") return "launchd";
-    return isOpenrc() ? "openrc" : "systemd";
+    // A machine may have both programs: what it was started with says which one manages its services.
+    return !isThere("/run/systemd/system") && isThere("/sbin/openrc-run") ? "openrc" : "systemd";
   }
   const found = MANAGERS.find((name) => name === manager);
   if (found === undefined) {
@@ -219,9 +220,9 @@ function socketsOf(
   return socketUnits({ command, args });
 }
 
-function isOpenrc(): boolean {
+function isThere(path: string): boolean {
   try {
-    return existsSync("/sbin/openrc-run");
+    return existsSync(path);
   } catch {
     // Deno without permission to look there.
     return false;
