@@ -15,7 +15,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { CliIo } from "./io.ts";
 
 /** An agent's network access. */
-interface AgentNetwork {
+export interface AgentNetwork {
   /** For sessions. */
   readonly runtime: Runtime;
   /** For the session master. */
