@@ -9,6 +9,7 @@ import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, Clock } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
+import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import type { Caller } from "../../transport/port.ts";
 import { contentLengthOf, endToEnd, type Field } from "../../wire/http1/fields.ts";
 import { printableName } from "../../wire/hostname.ts";
@@ -43,12 +44,18 @@ interface HttpProxy {
 /** Creates a proxy. The server receives the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
 export function httpProxy(options: HttpProxyOptions): HttpProxy {
   const { clock, faults, single } = options;
+  const sampler = visitorLines(options.log ?? silentLogger, clock);
   const client = new Http1Client({ clock, faults, single, dial: () => options.dial(UNKNOWN_CALLER) });
-  return { handler: (exchange) => passOn(options, client, exchange), close: () => client.close() };
+  return { handler: (exchange) => passOn(options, client, sampler, exchange), close: () => client.close() };
 }
 
-async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: Exchange): Promise<void> {
-  const { clock, requestBodyMaxBytes = Infinity, log = silentLogger } = options;
+async function passOn(
+  options: HttpProxyOptions,
+  client: Http1Client,
+  sampler: LogSampler,
+  exchange: Exchange,
+): Promise<void> {
+  const { clock, requestBodyMaxBytes = Infinity } = options;
   const { request, visitor, stream, upgrade } = exchange;
   const byteLength = contentLengthOf(request.fields);
   if (byteLength !== undefined && byteLength > requestBodyMaxBytes) {
@@ -67,7 +74,8 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
   const failed = (error: unknown) => {
     const slow = error instanceof SallyportError && causeCode(error) === "deadline_exceeded";
     options.failed?.(error);
-    log.warn(
+    sampler.warn(
+      "request",
       { visitor: visitor.address, method: request.method, path: printableName(request.target) },
       `Cannot pass request on: ${errorMessage(error)}`,
     );

@@ -9,10 +9,12 @@ import { joinStreams } from "../../support/join_streams.ts";
 import { layered, ownHostsOnly, setFields } from "../../../src/agent/http/front.ts";
 import { httpProxy, type HttpProxyOptions } from "../../../src/agent/http/proxy.ts";
 import { Faults } from "../../../src/runtime/shared.ts";
+import { LOG_SAMPLE_VISITORS_BURST } from "../../../src/telemetry/log_sampler.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { pattern } from "../../conformance/runtime_helpers.ts";
 import { portOf } from "../../support/plain_peer.ts";
 import { startTarget, startTerminatedSite, type TerminatedSite } from "../../support/terminated.ts";
+import { type LogLine, recordingLogger } from "../../support/tunnel.ts";
 
 const timeout = 30_000;
 const runtime = await currentRuntime();
@@ -317,6 +319,21 @@ describe("httpProxy: HTTP/1.1", () => {
       odd.close();
     },
   );
+
+  it("logs a few of the requests that it can't pass on", { timeout }, async () => {
+    const lines: LogLine[] = [];
+    const proxy = proxyTo(1, { log: recordingLogger(lines) });
+    const other = await startTerminatedSite(proxy.handler);
+    const socket = await visit(other);
+    const requests = LOG_SAMPLE_VISITORS_BURST + 5;
+    for (let n = 1; n < requests; n++) socket.write(GET("/"));
+    socket.write(GET("/", "Connection: close"));
+    await once(socket, "close");
+    assert.equal(socket.text().match(/HTTP\/1.1 502 /g)?.length, requests);
+    assert.equal(lines.length, LOG_SAMPLE_VISITORS_BURST);
+    proxy.close();
+    await other.stop();
+  });
 
   it(
     "holds a server back that writes faster than the visitor reads, and goes on",
