@@ -41,6 +41,19 @@ interface HttpProxy {
   close(): void;
 }
 
+/** What a response of the proxy itself, instead of the server's, says of the fault in `Proxy-Status` (RFC 9209). */
+export type ProxyFault =
+  | "destination_unavailable"
+  | "http_protocol_error"
+  | "http_response_timeout"
+  | "connection_limit_reached";
+
+/** The fault of a response that an agent made in place of the server's; undefined if it is the server's. */
+export function proxyFaultOf(fields: Headers): ProxyFault | undefined {
+  const [, fault] = /^sallyport; error=([a-z_]+)$/.exec(fields.get("proxy-status") ?? "") ?? [];
+  return fault as ProxyFault | undefined;
+}
+
 /** Creates a proxy. The server receives the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
 export function httpProxy(options: HttpProxyOptions): HttpProxy {
   const { clock, faults, single } = options;
@@ -67,10 +80,12 @@ async function passOn(
     : exchange.hasBody
     ? "chunked"
     : "none";
-  const answer = (status: number, text: string) => {
+  const answer = (status: number, text: string, fault?: ProxyFault) => {
     answered = true;
-    respondText(exchange, status, text);
+    const fields: Field[] = fault === undefined ? [] : [["proxy-status", `sallyport; error=${fault}`]];
+    respondText(exchange, status, text, fields);
   };
+  let connected = false;
   const failed = (error: unknown) => {
     const slow = error instanceof SallyportError && causeCode(error) === "deadline_exceeded";
     options.failed?.(error);
@@ -80,9 +95,12 @@ async function passOn(
       `Cannot pass request on: ${errorMessage(error)}`,
     );
     if (error instanceof SallyportError && error.code === "limit_exceeded") {
-      answer(503, "This service is busy. Try again in a moment.");
-    } else if (slow) answer(504, "The server behind this name didn't answer in time.");
-    else answer(502, "The server behind this name can't be reached, or doesn't speak HTTP.");
+      answer(503, "This service is busy. Try again in a moment.", "connection_limit_reached");
+    } else if (slow) {
+      answer(504, "The server behind this name didn't answer in time.", "http_response_timeout");
+    } else if (connected) {
+      answer(502, "The server behind this name doesn't answer in HTTP.", "http_protocol_error");
+    } else answer(502, "The server behind this name can't be reached.", "destination_unavailable");
   };
   let server: BodyStream | undefined;
   let timedOut = false;
@@ -118,6 +136,7 @@ async function passOn(
     if (!answered) failed(error);
     return;
   }
+  connected = true;
   let received = 0;
   let ended = false;
   const target = server;

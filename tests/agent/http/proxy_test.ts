@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { joinStreams } from "../../support/join_streams.ts";
 import { layered, ownHostsOnly, setFields } from "../../../src/agent/http/front.ts";
-import { httpProxy, type HttpProxyOptions } from "../../../src/agent/http/proxy.ts";
+import { httpProxy, type HttpProxyOptions, type ProxyFault } from "../../../src/agent/http/proxy.ts";
 import { Faults } from "../../../src/runtime/shared.ts";
 import { LOG_SAMPLE_VISITORS_BURST } from "../../../src/telemetry/log_sampler.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
@@ -297,12 +297,12 @@ describe("httpProxy: HTTP/1.1", () => {
       mute.listen(0, "127.0.0.1");
       odd.listen(0, "127.0.0.1");
       await Promise.all([once(mute, "listening"), once(odd, "listening")]);
-      const cases: readonly [number, Partial<HttpProxyOptions>, number][] = [
-        [1, {}, 502],
-        [portOf(odd), {}, 502],
-        [portOf(mute), { answerTimeoutMs: 50 }, 504],
+      const cases: readonly [number, Partial<HttpProxyOptions>, number, ProxyFault][] = [
+        [1, {}, 502, "destination_unavailable"],
+        [portOf(odd), {}, 502, "http_protocol_error"],
+        [portOf(mute), { answerTimeoutMs: 50 }, 504, "http_response_timeout"],
       ];
-      for (const [port, options, status] of cases) {
+      for (const [port, options, status, fault] of cases) {
         const proxy = proxyTo(port, options);
         const other = await startTerminatedSite(proxy.handler);
         const socket = await visit(other);
@@ -312,6 +312,7 @@ describe("httpProxy: HTTP/1.1", () => {
           socket.text(),
           new RegExp(`^HTTP/1.1 ${status} .*\r\n\r\nThe server behind this name`, "s"),
         );
+        assert.ok(socket.text().includes(`\r\nproxy-status: sallyport; error=${fault}\r\n`));
         proxy.close();
         await other.stop();
       }
