@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import { request as httpsRequest } from "node:https";
 import tls from "node:tls";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { fetchFailure } from "../fetch_failure.ts";
 import { VERSION } from "../../version.ts";
 
 /** An authority's response must be complete within this time. */
@@ -35,6 +36,9 @@ export interface AuthorityAnswer {
 
 /** Sends a request. Rejects with `authority_unreachable`. */
 export type AuthorityFetch = (request: AuthorityRequest) => Promise<AuthorityAnswer>;
+
+/** Deno's node:https words a certificate that isn't valid yet in the same way. */
+const TRUST = "name a private authority's root certificate with --acme-ca, or correct this machine's clock";
 
 /** Creates a client; `caPem` is trusted in addition to the public authorities. */
 export function authorityFetch(caPem?: string): AuthorityFetch {
@@ -106,7 +110,7 @@ function send(
     }, AUTHORITY_TIMEOUT_MS);
     request.on("error", (error) => {
       clearTimeout(timer);
-      fail(errorMessage(error), error);
+      fail(fetchFailure(error, new URL(url), TRUST), error);
     });
     request.end(body);
   });
