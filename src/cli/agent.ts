@@ -13,6 +13,7 @@ import { systemLookup } from "../agent/edge_place.ts";
 import { type MasterGrantOptions, masterGrants } from "../agent/grant.ts";
 import { GrantStock } from "../agent/grant_stock.ts";
 import { identityCredential } from "../agent/identity.ts";
+import { MasterClock } from "../agent/late_clock.ts";
 import { ServiceMetrics } from "../agent/services/metrics.ts";
 import type { Service } from "../agent/services/service.ts";
 import { ServiceTable } from "../agent/services/table.ts";
@@ -29,6 +30,7 @@ import {
   SETTINGS,
 } from "../config/config.ts";
 import { SallyportError } from "../errors.ts";
+import type { Runtime } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { VERSION } from "../version.ts";
@@ -130,7 +132,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   await askForMissing(command, io);
   const loaded = readSettings(command, "agent", io);
   const { config } = loaded;
-  const base = await createBase(config, io);
+  const base = await createAgentBase(config, io);
   const { runtime, log, metrics, life } = base;
   return await life.run(async () => {
     const network = agentNetwork(config, io, runtime, log);
@@ -192,6 +194,14 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     });
     return { over: agent.run() };
   });
+}
+
+/** The parts of an agent's process, by a clock that the session master corrects. */
+type AgentBase = Base & { readonly runtime: Runtime & { readonly clock: MasterClock } };
+
+async function createAgentBase(config: Config, io: CliIo): Promise<AgentBase> {
+  const base = await createBase(config, io);
+  return { ...base, runtime: { ...base.runtime, clock: new MasterClock(base.runtime.clock) } };
 }
 
 /** How requests reach the session master. */
