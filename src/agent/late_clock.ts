@@ -1,6 +1,7 @@
 /**
- * Reaches a session master, and then certificate authorities, from a machine whose clock is behind, such as a board without a battery after its start: the
- * runtime refuses their certificates, because they aren't valid yet by that clock.
+ * Reaches a session master, and then certificate authorities, from a machine whose clock is behind, such as a board
+ * without a battery after its start: the runtime refuses their certificates, because they aren't valid yet by that
+ * clock.
  *
  * @module
  */
@@ -47,7 +48,12 @@ export class MasterClock implements Clock {
     this.#originMs = wallMs - this.#machine.nowMs();
   }
 
-  /** Whether the machine's clock is behind. */
+  /** Goes by the machine's clock again. */
+  forget(): void {
+    this.#originMs = -Infinity;
+  }
+
+  /** Whether the machine's clock is known to be behind. */
   get isBehind(): boolean {
     return this.#masterMs > this.#machine.wallMs() + BEHIND_MS;
   }
@@ -77,7 +83,8 @@ export class MasterClock implements Clock {
  * A fetch that goes on where a server's certificate isn't valid yet by this machine's clock: no authority dates a
  * certificate ahead, so the clock is behind. The server's `Date` is taken for the time if its chain is in order at that
  * date in every other respect, and the request is sent over a connection judged by it. Nothing of the request is sent
- * before. Later requests go by that time as long as the clock is behind. A certificate that has expired is refused as ever: it can't be told from a clock that is ahead.
+ * before. Later requests go by that time as long as the clock is behind, until one fails. A certificate that has
+ * expired is refused as ever: it can't be told from a clock that is ahead.
  */
 export function lateClockFetch(options: LateClockOptions): Fetch {
   const { runtime, fetch: first = (request) => fetch(request), log = silentLogger } = options;
@@ -85,7 +92,13 @@ export function lateClockFetch(options: LateClockOptions): Fetch {
   const { clock } = runtime;
   return async (request) => {
     if (clock.isBehind && request.url.startsWith("https:")) {
-      return await fetchAt(runtime, request, roots(), clock.wallMs());
+      try {
+        return await fetchAt(runtime, request, roots(), clock.wallMs());
+      } catch (error) {
+        // The time may be what is wrong: the next request asks for it again.
+        clock.forget();
+        throw error;
+      }
     }
     const again = request.clone();
     try {

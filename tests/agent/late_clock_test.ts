@@ -158,6 +158,9 @@ describe("MasterClock", () => {
     clock.learn(YEAR_MS);
     [nowMs, wallMs] = [nowMs + 5_000, wallMs + 5_000];
     assert.deepEqual([clock.isBehind, clock.wallMs()], [true, YEAR_MS + 5_000]);
+    clock.forget();
+    assert.deepEqual([clock.isBehind, clock.wallMs()], [false, wallMs]);
+    clock.learn(YEAR_MS + 5_000);
     // NTP has set it.
     wallMs = YEAR_MS + 5_100;
     assert.deepEqual([clock.isBehind, clock.wallMs()], [false, YEAR_MS + 5_100]);

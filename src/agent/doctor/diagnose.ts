@@ -189,7 +189,7 @@ function judgeEndpoint(options: Asked, page: Response | string | undefined): Fin
     }
     case "http_response_timeout":
     case "connection_limit_reached": {
-      const message = `The agent reaches ${targetText(options)}, but it doesn't answer in time`;
+      const message = `The agent gets no answer from ${targetText(options)} in time`;
       return {
         step,
         fault: "endpoint_unreachable",
