@@ -1,11 +1,13 @@
 /** The bytes that wait in a process: shares of what is left, and the fullest that end. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { NO_PLACE } from "../../src/bytes/roster.ts";
 import { MemoryBudget, type MemoryHolder, SESSION_SHARE_MIN_BYTES } from "../../src/bytes/memory_budget.ts";
 
 const MiB = 1024 * 1024;
 
 class Holder implements MemoryHolder {
+  holderPlace = NO_PLACE;
   evicted = false;
   constructor(readonly budget: MemoryBudget, public heldBytes: number) {
     budget.enter(this);
