@@ -65,22 +65,30 @@ describe("OutQueue", () => {
 });
 
 describe("BufferPool", () => {
-  it("hands out smaller buffers once many large ones are in use", () => {
+  it("lends smaller buffers once many large ones are being read into", () => {
     const pool = new BufferPool();
-    const taken = Array.from({ length: 64 }, () => pool.take(3));
+    const taken = Array.from({ length: 64 }, () => pool.lend(3));
     const large = taken.filter(({ length }) => length === BUFFER_SIZES[3]).length;
     assert.ok(large >= 4 && large < 32, `${large} large ones`);
     assert.equal(pool.memory.heldBytes, taken.reduce((sum, { length }) => sum + length, 0));
-    for (const buffer of taken) pool.give(buffer);
+    for (const buffer of taken) pool.takeBack(buffer);
     assert.equal(pool.memory.heldBytes, 0);
-    assert.equal(pool.take(3).length, BUFFER_SIZES[3]);
+    assert.equal(pool.lend(3).length, BUFFER_SIZES[3]);
+  });
+
+  it("lends large buffers for reading, however many bytes are queued for stalled peers", () => {
+    const pool = new BufferPool();
+    for (const size of BUFFER_SIZES) {
+      for (let i = 0; i < 600; i++) new OutQueue(pool).push(new Uint8Array(size));
+    }
+    assert.equal(pool.lend(3).length, BUFFER_SIZES[3]);
   });
 
   it("reuses what a transfer over many connections gives back", () => {
     const pool = new BufferPool();
-    const first = Array.from({ length: 64 }, () => pool.take(3));
-    for (const buffer of first) pool.give(buffer);
+    const first = Array.from({ length: 64 }, () => pool.lend(3));
+    for (const buffer of first) pool.takeBack(buffer);
     const known = new Set(first);
-    assert.ok(Array.from({ length: 64 }, () => pool.take(3)).every((buffer) => known.has(buffer)));
+    assert.ok(Array.from({ length: 64 }, () => pool.lend(3)).every((buffer) => known.has(buffer)));
   });
 });

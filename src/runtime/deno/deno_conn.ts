@@ -93,12 +93,12 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   protected override readingPaused(): void {
-    if (this.#readBuffer !== null) this.pool.give(this.#readBuffer);
+    if (this.#readBuffer !== null) this.pool.takeBack(this.#readBuffer);
     this.#readBuffer = null;
   }
 
   #takeReadBuffer(): Bytes {
-    return this.#readSize === 0 ? this.pool.takeIdle() : this.pool.take(this.#readSize - 1);
+    return this.#readSize === 0 ? this.pool.takeIdle() : this.pool.lend(this.#readSize - 1);
   }
 
   /**
