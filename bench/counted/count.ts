@@ -3,8 +3,9 @@
  *
  * @module
  */
-import v8 from "node:v8";
 import process from "node:process";
+import v8 from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
 import type { Asked } from "./loopback.ts";
 import { startTunnel } from "./visitors.ts";
@@ -63,6 +64,40 @@ async function count(asked: Asked, step: () => Promise<void>): Promise<Record<st
     ...{ writes: each("writes"), turns: each("turns"), timers: each("timers"), pauses: each("pauses") },
     ...hasAllocations ? { "bytes allocated": allocated / COUNTED } : {},
   };
+}
+
+/** Steps between two looks at the old generation: fewer than a collection of the young one takes. */
+const LOOK_EVERY = 10;
+
+/**
+ * Bytes for each visitor that a collector of the young generation moves to the old one, although the visitor has left;
+ * undefined where the runtime doesn't count them. Something old that still refers to visitors makes it thousands.
+ */
+export async function countPromoted(): Promise<number | undefined> {
+  if (!hasAllocations) return undefined;
+  const tunnel = await startTunnel("aes-cbc");
+  for (let i = 0; i < WARM_UP; i++) await tunnel.visit();
+  // Twice, so that all that lasts is old.
+  v8.setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  collect();
+  collect();
+  let [promoted, before] = [0, oldBytes()];
+  for (let i = 0; i < COUNTED; i++) {
+    await tunnel.visit();
+    if (i % LOOK_EVERY > 0) continue;
+    const now = oldBytes();
+    promoted += Math.max(0, now - before);
+    before = now;
+  }
+  return promoted / COUNTED;
+}
+
+function oldBytes(): number {
+  return v8.getHeapSpaceStatistics().filter(({ space_name }) => space_name === "old_space").reduce(
+    (sum, { space_used_size }) => sum + space_used_size,
+    0,
+  );
 }
 
 /** V8 alone counts what has been allocated; JavaScriptCore has the field, and puts something else in it. */

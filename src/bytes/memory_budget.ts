@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { Roster } from "./roster.ts";
 
 /**
  * The share of the remaining budget that a session may hold: a single session has room, and many stalled ones share the
@@ -18,6 +19,8 @@ const RELIEVED = 7 / 8;
 
 /** Something that holds bytes and can be reset, such as a visitor's stream with both its sides. */
 export interface MemoryHolder {
+  /** Its place among the budget's holders, {@link NO_PLACE} at first. */
+  holderPlace: number;
   /** Bytes of memory held. */
   readonly heldBytes: number;
   /** Resets it at once: the budget is used up, and this holder has the largest backlog. */
@@ -33,7 +36,7 @@ export class MemoryBudget {
   /** Holders that were evicted. */
   evictions = 0;
   readonly #soon: (run: () => void) => void;
-  readonly #holders = new Set<MemoryHolder>();
+  readonly #holders = new Roster<"holderPlace", MemoryHolder>("holderPlace");
   #relieving = false;
 
   /** @param soon defers a callback until the current work is done, since resetting a stream calls into sessions. */

@@ -145,6 +145,8 @@ export class PendingBudgets {
     agent: new List(),
   };
   readonly #sources = new Map<string, Source>();
+  /** The source that has last lost all its connections: it stays in the map, as in {@link SourceCounts}. */
+  #idle: Source | undefined;
   readonly #sites = new SourceCounts();
   #timer: Timer | undefined;
 
@@ -233,7 +235,7 @@ export class PendingBudgets {
         this.#evict(oldest);
         this.#sources.set(key, source);
       } else if (crowded) {
-        if (source.count === 0) this.#sources.delete(key);
+        this.#forgetIdle(source);
         return false;
       }
     }
@@ -246,8 +248,16 @@ export class PendingBudgets {
     const source = sourceOfPending(conn);
     if (source === undefined) return;
     unlinkFromSource(conn, source);
-    if (source.count === 0) this.#sources.delete(source.key);
     if (source.site !== undefined) this.#sites.remove(source.site);
+    this.#forgetIdle(source);
+  }
+
+  /** Forgets the source before `source` that lost all its connections, if `source` has none either. */
+  #forgetIdle(source: Source): void {
+    const idle = this.#idle;
+    if (source.count > 0 || source === idle) return;
+    if (idle?.count === 0) this.#sources.delete(idle.key);
+    this.#idle = source;
   }
 
   /** One timer for all connections: it is set for the oldest, and checks which others have expired. */

@@ -5,6 +5,7 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import type { MemoryBudget, MemoryHolder } from "../bytes/memory_budget.ts";
+import { NO_PLACE } from "../bytes/roster.ts";
 import { SallyportError } from "../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../protocol/mux/heartbeat.ts";
@@ -68,6 +69,7 @@ export function splice(options: SpliceOptions): void {
 }
 
 class Splice implements MemoryHolder {
+  holderPlace = NO_PLACE;
   readonly #options: SpliceOptions;
   readonly #toAgent: Direction;
   readonly #toVisitor: Direction;

@@ -1,11 +1,13 @@
 /** The bytes that wait in a process: shares of what is left, and the fullest that end. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { NO_PLACE } from "../../src/bytes/roster.ts";
 import { MemoryBudget, type MemoryHolder, SESSION_SHARE_MIN_BYTES } from "../../src/bytes/memory_budget.ts";
 
 const MiB = 1024 * 1024;
 
 class Holder implements MemoryHolder {
+  holderPlace = NO_PLACE;
   evicted = false;
   constructor(readonly budget: MemoryBudget, public heldBytes: number) {
     budget.enter(this);
@@ -25,7 +27,7 @@ function budgetOf(limitBytes: number): { budget: MemoryBudget; turn: () => void 
   return { budget, turn: () => due.splice(0).forEach((run) => run()) };
 }
 
-test("the fullest ends first, behind the event that overflows, until an eighth is free", () => {
+test("the fullest ends first, after the event that overflows, until an eighth is free", () => {
   const { budget, turn } = budgetOf(80);
   const [small, large, larger] = [10, 30, 38].map((bytes) => new Holder(budget, bytes));
   turn();

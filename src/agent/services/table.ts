@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Roster } from "../../bytes/roster.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { Runtime } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
@@ -233,7 +234,7 @@ class Entry {
   readonly #health: HealthChecks;
   readonly #connector: ServiceConnector;
   readonly #accessLog: ((entry: AccessEntry) => void) | undefined;
-  readonly #visitors = new Set<VisitorStream>();
+  readonly #visitors = new Roster<"visitorPlace", VisitorStream>("visitorPlace");
   readonly #visitorsFrom = new SourceCounts();
   readonly #errors: ServiceFailure[] = [];
   #visitorsTotal = 0;

@@ -4,12 +4,15 @@
  *
  * @module
  */
+import { NO_PLACE } from "../../bytes/roster.ts";
 import type { ByteStreamHandler } from "../../runtime/port.ts";
 import { CountedStream } from "../../runtime/wrapped_stream.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 
 /** A visitor's stream that counts its bytes. */
 export interface VisitorStream extends SessionStream {
+  /** Its place among the service's visitors, {@link NO_PLACE} at first. */
+  visitorPlace: number;
   /** Bytes from the visitor that were passed on. */
   readonly bytesIn: number;
   /** Bytes for the visitor that were accepted. */
@@ -27,6 +30,7 @@ export function meterVisitor(
 
 class MeteredStream extends CountedStream<SessionStream> implements VisitorStream {
   readonly caller: Caller;
+  visitorPlace = NO_PLACE;
   #attached = false;
 
   constructor(inner: SessionStream, caller: Caller, over: (error: Error | undefined) => void) {

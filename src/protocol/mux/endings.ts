@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Roster } from "../../bytes/roster.ts";
 
 /** SniTun has no FIN: after a visitor's FIN the answer may continue until no byte of it has arrived for this long. */
 export const HALF_CLOSE_GRACE_MS = 10_000;
@@ -20,6 +21,8 @@ export interface EndingStream {
   readonly deliveredBytes: number;
   /** Its end is queued behind its data, and its received data is no longer wanted. */
   readonly closePending: boolean;
+  /** Its place among those watched, {@link NO_PLACE} at first. */
+  endingPlace: number;
   graceEndsMs: number;
   graceMovedBytes: number;
 }
@@ -36,7 +39,7 @@ export interface EndingEvents<Stream> {
 export class Endings<Stream extends EndingStream> {
   readonly #events: EndingEvents<Stream>;
   /** Created on first use: most sessions are idle. */
-  #streams: Set<Stream> | undefined;
+  #streams: Roster<"endingPlace", Stream> | undefined;
 
   constructor(events: EndingEvents<Stream>) {
     this.#events = events;
@@ -46,7 +49,7 @@ export class Endings<Stream extends EndingStream> {
   watch(stream: Stream, nowMs: number, graceMs = HALF_CLOSE_GRACE_MS): number {
     stream.graceEndsMs = nowMs + graceMs;
     stream.graceMovedBytes = moved(stream);
-    (this.#streams ??= new Set()).add(stream);
+    (this.#streams ??= new Roster("endingPlace")).add(stream);
     return stream.graceEndsMs;
   }
 

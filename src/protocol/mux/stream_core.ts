@@ -8,6 +8,7 @@ import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { BlockPool } from "../../bytes/block_pool.ts";
 import { ChunkQueue } from "../../bytes/chunk_queue.ts";
+import { NO_PLACE } from "../../bytes/roster.ts";
 import { type ByteStream, type ByteStreamHandler, IGNORE_STREAM } from "../../runtime/port.ts";
 import type { Caller } from "./host.ts";
 
@@ -60,6 +61,8 @@ export abstract class StreamCore<Self> implements ByteStream {
   scheduled = false;
   /** Bytes delivered, to measure progress. */
   deliveredBytes = 0;
+  /** Its place among the session's ending streams. */
+  endingPlace = NO_PLACE;
   /** When to check whether an ending stream still makes progress, and its progress at the last check. */
   graceEndsMs = 0;
   graceMovedBytes = 0;

@@ -1,6 +1,7 @@
 /** Endings and StallWatch: streams whose bytes don't move. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { NO_PLACE } from "../../../src/bytes/roster.ts";
 import { Endings, type EndingStream, HALF_CLOSE_GRACE_MS } from "../../../src/protocol/mux/endings.ts";
 import { SESSION_STALL_MS, StallWatch } from "../../../src/protocol/mux/stall_watch.ts";
 
@@ -13,6 +14,7 @@ function fake(name: string, over: Partial<Fake> = {}): Fake {
     outgoing: { byteLength: 0 },
     deliveredBytes: 0,
     closePending: false,
+    endingPlace: NO_PLACE,
     graceEndsMs: 0,
     graceMovedBytes: 0,
     ...over,
@@ -65,7 +67,7 @@ describe("Endings", () => {
       [],
     ],
     [
-      "one whose end stands behind its bytes is reset when they stand still",
+      "one whose end is queued behind its bytes is reset when they stand still",
       {
         outgoing: { byteLength: 9 },
         closePending: true,
@@ -74,7 +76,7 @@ describe("Endings", () => {
       ["reset a"],
     ],
     [
-      "one whose end stands behind its bytes goes on while they move",
+      "one whose end is queued behind its bytes goes on while they move",
       {
         outgoing: { byteLength: 9 },
         closePending: true,

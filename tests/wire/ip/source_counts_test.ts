@@ -22,3 +22,13 @@ it("forgets a source of which none is left", () => {
   assert.equal(counts.of("192.0.2.1"), 0, "one that has none stays at none");
   assert.equal(counts.add("192.0.2.1", 1), true);
 });
+
+it("counts right whichever source is the last to have none", () => {
+  const counts = new SourceCounts();
+  for (const source of ["a", "b", "a", "c"]) counts.add(source);
+  for (const source of ["a", "b", "a", "c", "b"]) counts.remove(source);
+  assert.deepEqual(["a", "b", "c"].map((source) => counts.of(source)), [0, 0, 0]);
+  for (const source of ["c", "a"]) assert.equal(counts.add(source, 1), true);
+  counts.remove("c");
+  assert.deepEqual(["a", "b", "c"].map((source) => counts.of(source)), [1, 0, 0]);
+});

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
+import { NO_PLACE } from "../../../bytes/roster.ts";
 import type { Caller } from "../host.ts";
 import { StreamCore, type StreamOwner } from "../stream_core.ts";
 
@@ -27,6 +28,8 @@ export class MuxStream extends StreamCore<MuxStream> {
   /** Our unacknowledged PAUSEs, and bytes received since the last PAUSE or its acknowledgement. */
   pausesUnseen = 0;
   overrunBytes = 0;
+  /** Its place among the session's streams. */
+  tablePlace = NO_PLACE;
   /** Another stream of the session in the same hash chain. */
   nextAlike: MuxStream | undefined;
 

@@ -4,47 +4,47 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
+import { Roster } from "../../../bytes/roster.ts";
 import type { MuxStream } from "./stream.ts";
 
 const ID_BYTES = 16;
-const NO_STREAMS: ReadonlySet<MuxStream> = new Set();
+/** Chains of a table with few streams, a power of two. It grows by this factor when there are as many streams. */
+const CHAINS = 16;
 
-/** Streams by id. Look-ups build no strings: the first 30 bits select a chain, whose members are compared in full. */
+type AllStreams = Roster<"tablePlace", MuxStream>;
+
+const NO_STREAMS: AllStreams = new Roster("tablePlace");
+
+/** Streams by id. Look-ups build no strings: some bits select a chain, whose members are compared in full. */
 export class StreamTable {
-  /** Created, like the set, with the first stream: most sessions are idle. */
-  #chains: Map<number, MuxStream> | undefined;
-  #all: Set<MuxStream> | undefined;
+  /** Created, like the roster, with the first stream: most sessions are idle. No `Map`, for the same reason as there. */
+  #chains: (MuxStream | undefined)[] = [];
+  #all: AllStreams | undefined;
 
   /** Every stream that isn't over, including those without an id that still deliver. */
-  get all(): ReadonlySet<MuxStream> {
+  get all(): Pick<AllStreams, "size" | typeof Symbol.iterator> {
     return this.#all ?? NO_STREAMS;
   }
 
   add(stream: MuxStream): void {
-    const key = keyOf(stream.id);
-    const chains = this.#chains ??= new Map();
-    stream.nextAlike = chains.get(key);
-    chains.set(key, stream);
-    (this.#all ??= new Set()).add(stream);
+    const all = this.#all ??= new Roster("tablePlace");
+    if (all.size >= this.#chains.length) this.#grow();
+    all.add(stream);
+    this.#link(stream);
   }
 
   /** Returns the stream whose id is at the start of `header`. */
   find(header: Bytes): MuxStream | undefined {
-    let stream = this.#chains?.get(keyOf(header));
+    let stream = this.#chains[this.#chainOf(header)];
     while (stream !== undefined && !sameId(stream.id, header)) stream = stream.nextAlike;
     return stream;
   }
 
   /** Removes the stream's id: frames for it are treated as for an unknown stream from now on. */
   unname(stream: MuxStream): void {
-    const chains = this.#chains;
-    if (chains === undefined) return;
-    const key = keyOf(stream.id);
-    let at = chains.get(key);
-    if (at === stream) {
-      if (stream.nextAlike === undefined) chains.delete(key);
-      else chains.set(key, stream.nextAlike);
-    }
+    const chain = this.#chainOf(stream.id);
+    let at = this.#chains[chain];
+    if (at === stream) this.#chains[chain] = stream.nextAlike;
     for (; at !== undefined; at = at.nextAlike) {
       if (at.nextAlike === stream) at.nextAlike = stream.nextAlike;
     }
@@ -55,6 +55,28 @@ export class StreamTable {
   remove(stream: MuxStream): boolean {
     this.unname(stream);
     return this.#all?.delete(stream) ?? false;
+  }
+
+  #grow(): void {
+    const named = this.#chains;
+    this.#chains = new Array(Math.max(CHAINS, named.length * CHAINS)).fill(undefined);
+    for (let stream of named) {
+      while (stream !== undefined) {
+        const next: MuxStream | undefined = stream.nextAlike;
+        this.#link(stream);
+        stream = next;
+      }
+    }
+  }
+
+  #link(stream: MuxStream): void {
+    const chain = this.#chainOf(stream.id);
+    stream.nextAlike = this.#chains[chain];
+    this.#chains[chain] = stream;
+  }
+
+  #chainOf(id: Bytes): number {
+    return keyOf(id) & (this.#chains.length - 1);
   }
 }
 
