@@ -14,12 +14,15 @@ export const CROWD = 4;
 /** Smaller reads and writes neither count nor wait. */
 export const BULK_MIN_BYTES = 4 * 1024;
 
+/** While sessions crowd, a rest in which bytes were moved is taken again, at most so many times in all. */
+export const RESTS_MAX = 16;
+
 /** Calls `done` once the process has looked for other events, after a longer rest if sessions crowd. */
 type Rest = (done: () => void, crowded: boolean) => void;
 
 interface Turn {
   readonly byteLength: number;
-  readonly isSession: boolean;
+  readonly session: object | undefined;
   readonly goOn: () => void;
 }
 
@@ -28,7 +31,11 @@ export class BulkPace {
   readonly #rest: Rest;
   readonly #paceBytes: number;
   #leftBytes: number;
+  /** Reads and writes in bulk so far. */
+  #moves = 0;
   #crowded = false;
+  /** Sessions that have moved bytes in bulk since the last rest, or wait. */
+  readonly #sessions = new Set<object>();
   /** Those that wait, each with its last number of bytes, which its next will resemble. */
   readonly #waiting: Turn[] = [];
 
@@ -39,30 +46,46 @@ export class BulkPace {
     this.#leftBytes = paceBytes;
   }
 
-  /** Counts bytes that a connection has read or written. Returns whether it may go on at once; if not, it has to {@link wait}. */
-  mayGoOn(byteLength: number): boolean {
+  /**
+   * Counts bytes that a connection has read or written; `session` is the connection if it carries a session, not one
+   * visitor. Returns whether it may go on at once; if not, it has to {@link wait}.
+   */
+  mayGoOn(byteLength: number, session?: object): boolean {
     if (byteLength < BULK_MIN_BYTES) return true;
+    this.#moves++;
     this.#leftBytes -= byteLength;
+    if (session !== undefined) this.#sessions.add(session);
     return this.#leftBytes > 0 && this.#waiting.length === 0;
   }
 
-  /** Calls `goOn` when the connection may go on. `isSession` says that it carries a session, not one visitor. */
-  wait(byteLength: number, isSession: boolean, goOn: () => void): void {
-    if (this.#waiting.push({ byteLength, isSession, goOn }) === 1) this.#restSoon();
+  /** Calls `goOn` when the connection may go on. */
+  wait(byteLength: number, session: object | undefined, goOn: () => void): void {
+    if (this.#waiting.push({ byteLength, session, goOn }) === 1) this.#restSoon();
   }
 
-  #restSoon(): void {
-    this.#rest(() => this.#rested(), this.#crowded);
+  /**
+   * A rest counts only if nobody moved bytes meanwhile: with many sessions, those that still have their turn take longer
+   * than the rest, whose end then comes before the runtime has looked for events.
+   */
+  #restSoon(restsLeft = RESTS_MAX): void {
+    const moves = this.#moves;
+    this.#rest(() => {
+      const disturbed = this.#crowded && this.#moves !== moves;
+      if (disturbed && restsLeft > 1) this.#restSoon(restsLeft - 1);
+      else this.#rested();
+    }, this.#crowded);
   }
 
   #rested(): void {
-    this.#crowded = this.#waiting.filter(({ isSession }) => isSession).length >= CROWD;
+    this.#crowded = this.#sessions.size >= CROWD;
     this.#leftBytes = this.#crowded ? Math.min(CROWDED_PACE_BYTES, this.#paceBytes) : this.#paceBytes;
     let count = 0;
     for (let room = this.#leftBytes; room > 0 && count < this.#waiting.length; count++) {
       room -= this.#waiting[count]!.byteLength;
     }
     const next = this.#waiting.splice(0, count);
+    this.#sessions.clear();
+    for (const { session } of this.#waiting) if (session !== undefined) this.#sessions.add(session);
     if (this.#waiting.length > 0) this.#restSoon();
     for (const { goOn } of next) goOn();
   }

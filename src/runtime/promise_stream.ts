@@ -115,7 +115,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
         if (this.dead) return;
         const byteLength = sent ?? head.length;
         out.consume(byteLength);
-        if (!this.#pace.mayGoOn(byteLength)) await this.#turn(byteLength);
+        if (!this.#pace.mayGoOn(byteLength, this.#session)) await this.#turn(byteLength);
         if (this.#drainWanted && out.bytes <= this.marks.lowBytes) {
           this.#drainWanted = false;
           if (!this.writeEnded) this.emitDrain();
@@ -167,7 +167,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
           const byteLength = chunk.length;
           this.#kept = chunk;
           this.#deliverKept();
-          if (!this.#pace.mayGoOn(byteLength)) await this.#turn(byteLength);
+          if (!this.#pace.mayGoOn(byteLength, this.#session)) await this.#turn(byteLength);
         }
       }
       if (this.#endKept && this.flowing) {
@@ -182,9 +182,13 @@ export abstract class PromiseStream<Read> extends StreamBase {
     this.#finishIfOver();
   }
 
+  get #session(): object | undefined {
+    return this.isSession ? this : undefined;
+  }
+
   /** Waits until others have had their turn. */
   #turn(byteLength: number): Promise<void> {
-    return new Promise((goOn) => this.#pace.wait(byteLength, this.isSession, goOn));
+    return new Promise((goOn) => this.#pace.wait(byteLength, this.#session, goOn));
   }
 
   #deliverKept(): void {

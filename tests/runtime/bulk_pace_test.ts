@@ -6,6 +6,7 @@ import {
   CROWD,
   CROWDED_PACE_BYTES,
   PACE_BYTES,
+  RESTS_MAX,
 } from "../../src/runtime/bulk_pace.ts";
 
 const CHUNK_BYTES = CROWDED_PACE_BYTES / 4;
@@ -34,7 +35,7 @@ describe("BulkPace", () => {
     for (let moved = 1; moved < CHUNKS; moved++) assert.ok(pace.mayGoOn(CHUNK_BYTES));
     assert.ok(!pace.mayGoOn(CHUNK_BYTES));
     let gone = 0;
-    pace.wait(CHUNK_BYTES, true, () => gone++);
+    pace.wait(CHUNK_BYTES, {}, () => gone++);
     endRest();
     assert.equal(gone, 1);
     assert.deepEqual(rests, [false], "nobody waits, so there is no further rest");
@@ -52,7 +53,7 @@ describe("BulkPace", () => {
     const turns: number[] = [];
     const waiting = 2 * CHUNKS + 4;
     while (pace.mayGoOn(CHUNK_BYTES));
-    for (let at = 0; at < waiting; at++) pace.wait(CHUNK_BYTES, false, () => turns.push(at));
+    for (let at = 0; at < waiting; at++) pace.wait(CHUNK_BYTES, undefined, () => turns.push(at));
     for (const expected of [CHUNKS, 2 * CHUNKS]) {
       endRest();
       assert.equal(turns.length, expected);
@@ -64,20 +65,61 @@ describe("BulkPace", () => {
 
   it("rests sooner and longer while sessions crowd, and no more when they don't", () => {
     const { pace, rests, endRest } = startPace();
+    const sessions = Array.from({ length: 2 * CROWD }, () => ({}));
     let gone = 0;
-    const wait = (count: number, isSession: boolean) => {
-      for (let at = 0; at < count; at++) pace.wait(CHUNK_BYTES, isSession, () => gone++);
+    const move = (session?: object) => {
+      pace.mayGoOn(CHUNK_BYTES, session);
+      pace.wait(CHUNK_BYTES, session, () => gone++);
     };
-    wait(2 * CROWD, true);
+    sessions.forEach(move);
     endRest();
     assert.equal(gone * CHUNK_BYTES, CROWDED_PACE_BYTES);
     endRest();
     assert.equal(gone, 2 * CROWD);
-    wait(CROWD - 1, true);
-    wait(CHUNKS - CROWD + 1, false);
+    sessions.slice(1, CROWD).forEach(move);
+    for (let at = CROWD - 1; at < CHUNKS; at++) move();
+    endRest();
     endRest();
     assert.equal(gone, 2 * CROWD + CHUNKS);
-    wait(1, true);
-    assert.deepEqual(rests, [false, true, true, false]);
+    move(sessions[0]);
+    assert.deepEqual(rests, [false, true, true, true, false]);
+  });
+
+  it("counts the sessions that have moved bytes, not only those that wait", () => {
+    const { pace, rests, endRest } = startPace();
+    for (let at = 0; at < CROWD; at++) assert.ok(pace.mayGoOn(BULK_MIN_BYTES, {}));
+    pace.wait(CHUNK_BYTES, undefined, () => {});
+    endRest();
+    pace.wait(CHUNK_BYTES, undefined, () => {});
+    assert.deepEqual(rests, [false, true]);
+  });
+
+  it("takes a rest again in which somebody moved bytes while sessions crowd, but not for ever", () => {
+    const { pace, rests, endRest } = startPace();
+    const crowd = () => {
+      for (let at = 0; at < CROWD; at++) pace.mayGoOn(BULK_MIN_BYTES, {});
+    };
+    crowd();
+    pace.wait(CHUNK_BYTES, undefined, () => {});
+    endRest();
+    let gone = 0;
+    crowd();
+    pace.wait(CHUNK_BYTES, undefined, () => gone++);
+    pace.mayGoOn(BULK_MIN_BYTES);
+    endRest();
+    assert.equal(gone, 0, "disturbed");
+    endRest();
+    assert.equal(gone, 1, "undisturbed");
+    crowd();
+    pace.wait(CHUNK_BYTES, undefined, () => gone++);
+    for (let at = 1; at < RESTS_MAX; at++) {
+      pace.mayGoOn(BULK_MIN_BYTES);
+      endRest();
+      assert.equal(gone, 1);
+    }
+    pace.mayGoOn(BULK_MIN_BYTES);
+    endRest();
+    assert.equal(gone, 2);
+    assert.equal(rests.length, 3 + RESTS_MAX);
   });
 });

@@ -157,7 +157,7 @@ export class BunConn extends StreamBase implements Conn {
     if (this.#resting) return;
     this.#resting = true;
     this.stopFlow();
-    this.#pace.wait(byteLength, false, () => {
+    this.#pace.wait(byteLength, undefined, () => {
       this.#resting = false;
       if (this.flowing) this.startFlow();
     });
