@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { countCases, failedFiles } from "./junit.ts";
+import { countCases, failedFiles, secondsOfFiles } from "./junit.ts";
 
 // Both reports are of one file: describe("outer", one + skipped + describe("inner", deep)), test("top") failing.
 const DENO = `<testsuites name="deno test" tests="6" failures="1">
@@ -24,8 +24,8 @@ const DENO = `<testsuites name="deno test" tests="6" failures="1">
   </testsuite>
 </testsuites>`;
 const BUN = `<testsuites name="bun test" tests="4" failures="1" skipped="1">
-  <testsuite name="b_test.ts" file="b_test.ts" tests="0" assertions="0" failures="0"></testsuite>
-  <testsuite name="a_test.ts" file="a_test.ts" tests="4" assertions="0" failures="1" skipped="1">
+  <testsuite name="b_test.ts" file="b_test.ts" tests="0" assertions="0" failures="0" time="0.001"></testsuite>
+  <testsuite name="a_test.ts" file="a_test.ts" tests="4" assertions="0" failures="1" skipped="1" time="0.013">
   <testsuite name="outer" file="a_test.ts" line="2" tests="3" failures="0">
     <testcase name="one" classname="outer" time="0.0008" line="2" assertions="0" />
     <testcase name="two" classname="outer" time="0"><skipped /></testcase>
@@ -42,6 +42,13 @@ test("both runtimes' reports count the same", () => {
 test("both runtimes' reports name the files with failures", () => {
   for (const xml of [DENO, BUN]) assert.deepEqual(failedFiles(xml), ["a_test.ts"]);
   assert.deepEqual(failedFiles(""), []);
+});
+
+test("both runtimes' reports tell how long a file took", () => {
+  for (const xml of [DENO, BUN]) {
+    assert.deepEqual(secondsOfFiles(xml), new Map([["a_test.ts", 0.013], ["b_test.ts", 0.001]]));
+  }
+  assert.deepEqual(secondsOfFiles(""), new Map());
 });
 
 test("a describe that fails by itself counts as one failure", () => {

@@ -1,5 +1,6 @@
 /**
- * The project's checks, one after the other; runs under Deno and under Bun.
+ * The project's checks; runs under Deno and under Bun. The static ones come first. Then processes of both runtimes run
+ * the test files side by side, a few files each: most tests wait for another process rather than for the processor.
  *
  * ```sh
  * deno task test                          # everything
@@ -7,6 +8,7 @@
  * deno task test -- --only bun tests/mux  # the suite under one runtime, for some folders or files
  * deno task test -- --explore             # properties and simulations with fresh seeds, which they print
  * deno task test -- --program FILE        # the tests of the whole program against a single file, on Bun
+ * deno task test -- --jobs 1              # one test process at a time; two for each processor by default
  * ```
  *
  * Test files that fail are run a second time by themselves, if they are few. Those that then pass are listed as unstable,
@@ -18,37 +20,42 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { access, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { countCases, failedFiles } from "./junit.ts";
+import { countCases, failedFiles, secondsOfFiles } from "./junit.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const CACHE = join(ROOT, ".cache");
 const NPX = "npx -y -p deno@2.9.6 -p bun@1.4.5 deno task test";
-/** If more files fail, none is run again: the change is at fault, not the moment. */
+/** If more files of a runtime fail, none is run again: the change is at fault, not the moment. */
 const SECOND_RUN_MAX_FILES = 3;
+/** Few enough that the processes end at about the same time, and enough that starting one doesn't matter. */
+const FILES_PER_PROCESS = 8;
+const SLOWEST_FILES_SHOWN = 12;
+/** For tests and hooks without a time of their own. Bun's 5 s would judge the machine; Deno has none. */
+const BUN_TIMEOUT_MS = 60_000;
 /** What test files that start the whole program import. */
 const STARTS_PROGRAM = /(cli|\.)\/(program|terminal)\.ts"|snocat_programs\.ts"/;
 const USAGE =
-  `Usage: deno task test [-- [--explore] [--program FILE] [--only static|deno|bun]... [FILE or FOLDER]...]`;
+  "Usage: deno task test [-- [--explore] [--jobs N] [--program FILE] [--only static|deno|bun]... " +
+  "[FILE or FOLDER]...]";
 
-type Group = "static" | "deno" | "bun";
+type Runtime = "deno" | "bun";
+type Group = "static" | Runtime;
 interface Outcome {
   passed: number;
   failed: number;
   skipped: number;
   output: string;
-  /** Test files that failed, and passed when they ran a second time by themselves. */
-  unstable?: readonly string[];
 }
-interface Step {
-  readonly name: string;
-  readonly group: Group;
-  run(): Promise<Outcome>;
+interface TestOutcome extends Outcome {
+  readonly failedFiles: Set<string>;
+  readonly fileSeconds: Map<string, number>;
 }
 
-const { only, paths } = readArguments(process.argv.slice(2));
+const { only, paths, jobs } = readArguments(process.argv.slice(2));
 const children = new Set<ChildProcess>();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
@@ -68,42 +75,51 @@ async function main(): Promise<number> {
   const [denoVersion, bunVersion] = versions.map((answer) => answer.output.trim().split("\n")[0] ?? "");
   console.log(`${denoVersion}, bun ${bunVersion}`);
 
-  const chosen = steps().filter((step) =>
-    only.size === 0 ? paths.length === 0 || step.group !== "static" : only.has(step.group)
-  );
-  let passed = 0;
-  let failed = 0;
-  for (const [index, step] of chosen.entries()) {
-    const started = performance.now();
-    console.log(`[${index + 1}/${chosen.length}] ${step.name} …`);
-    const outcome = await step.run();
-    passed += outcome.passed;
-    failed += outcome.failed;
-    const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    const skipped = outcome.skipped > 0 ? `, ${outcome.skipped} skipped` : "";
-    const verdict = outcome.failed > 0 ? "FAILED" : "ok";
-    const { unstable = [] } = outcome;
-    if (outcome.failed > 0 || unstable.length > 0) console.log(outcome.output.trimEnd());
-    console.log(
-      `      ${verdict}: ${outcome.passed} passed, ${outcome.failed} failed${skipped} (${seconds} s)`,
-    );
-    for (const file of unstable) console.log(`      UNSTABLE: ${file} failed, and passed alone: mend it`);
+  const everything = only.size === 0;
+  const total: Outcome = { passed: 0, failed: 0, skipped: 0, output: "" };
+  if (only.has("static") || everything && paths.length === 0) {
+    for (const [name, run] of staticChecks()) add(total, await report(name, run));
   }
+  const runtimes = (["deno", "bun"] as const).filter((runtime) => everything || only.has(runtime));
+  if (runtimes.length > 0) add(total, await testOn(runtimes));
   // The line that `.ci/run` and readers of its log look for.
-  console.log(`${passed} passed, ${failed} failed`);
-  return failed > 0 || passed === 0 ? 1 : 0;
+  console.log(`${total.passed} passed, ${total.failed} failed`);
+  return total.failed > 0 || total.passed === 0 ? 1 : 0;
 }
 
-function steps(): Step[] {
+function staticChecks(): readonly (readonly [name: string, run: () => Promise<Outcome>])[] {
   return [
-    { name: "lock files", group: "static", run: checkLocks },
-    { name: "format", group: "static", run: () => check([deno, "fmt", "--check"]) },
-    { name: "lint", group: "static", run: () => check([deno, "lint"]) },
-    { name: "types for Deno", group: "static", run: checkTypesForDeno },
-    { name: "types for Bun", group: "static", run: checkTypesForBun },
-    { name: "tests on Deno", group: "deno", run: testOnDeno },
-    { name: "tests on Bun", group: "bun", run: testOnBun },
+    ["lock files", checkLocks],
+    ["format", () => check([deno, "fmt", "--check"])],
+    ["lint", () => check([deno, "lint"])],
+    ["types for Deno", checkTypesForDeno],
+    ["types for Bun", checkTypesForBun],
   ];
+}
+
+/** Runs a check and prints how it went, with its output if it failed. */
+async function report(name: string, run: () => Promise<Outcome>): Promise<Outcome> {
+  const started = performance.now();
+  console.log(`${name} …`);
+  const outcome = await run();
+  if (outcome.failed > 0) console.log(outcome.output.trimEnd());
+  console.log(`      ${summary(outcome)} (${secondsSince(started)} s)`);
+  return outcome;
+}
+
+function summary({ passed, failed, skipped }: Outcome): string {
+  const left = skipped > 0 ? `, ${skipped} skipped` : "";
+  return `${failed > 0 ? "FAILED" : "ok"}: ${passed} passed, ${failed} failed${left}`;
+}
+
+function secondsSince(started: number): string {
+  return ((performance.now() - started) / 1000).toFixed(1);
+}
+
+function add(total: Outcome, { passed, failed, skipped }: Outcome): void {
+  total.passed += passed;
+  total.failed += failed;
+  total.skipped += skipped;
 }
 
 /** Both lock files fit package.json; node_modules comes out of it too, for tsc and for Bun. */
@@ -130,48 +146,92 @@ async function checkTypesForBun(): Promise<Outcome> {
   return await check([bun, "node_modules/typescript/bin/tsc", "--project", "tsconfig.json"]);
 }
 
-async function testOnDeno(): Promise<Outcome> {
-  const report = join(CACHE, "deno-tests.xml");
-  // Types have their own step.
-  const command = [deno, "test", "-A", "--no-check", "--frozen", `--junit-path=${report}`];
-  return await suite(command, await testFiles(), report);
-}
-
-async function testOnBun(): Promise<Outcome> {
-  await needNodeModules();
-  const report = join(CACHE, "bun-tests.xml");
-  const command = [bun, "test", "--only-failures", "--reporter=junit", `--reporter-outfile=${report}`];
-  return await suite(command, await testFiles(), report);
-}
-
-/** Runs test files, and a few that fail once more. */
-async function suite(command: string[], files: readonly string[], report: string): Promise<Outcome> {
-  const first = await suiteOnce(command, files, report);
-  const failing = failedFiles(first.report);
-  if (failing.length === 0 || failing.length > SECOND_RUN_MAX_FILES) return first;
-  const second = await suiteOnce(command, failing, report);
-  return {
-    passed: first.passed + first.failed - second.failed,
-    failed: second.failed,
-    skipped: first.skipped,
-    output: `${first.output.trimEnd()}\n\nThe second run of ${failing.join(", ")}:\n${second.output}`,
-    unstable: second.failed > 0 ? [] : failing,
+/** Runs the test files on the runtimes, several processes at a time, and then a few that failed by themselves. */
+async function testOn(runtimes: readonly Runtime[]): Promise<Outcome> {
+  if (runtimes.includes("bun")) await needNodeModules();
+  const files = await testFiles();
+  const waiting: { readonly runtime: Runtime; readonly files: readonly string[] }[] = [];
+  for (let at = 0; at < files.length; at += FILES_PER_PROCESS) {
+    for (const runtime of runtimes) waiting.push({ runtime, files: files.slice(at, at + FILES_PER_PROCESS) });
+  }
+  console.log(`tests, in ${jobs} processes at a time …`);
+  const started = performance.now();
+  const outcomes: Record<Runtime, TestOutcome> = { deno: noTests(), bun: noTests() };
+  const work = async (number: number): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      addTests(outcomes[next.runtime], await runTests(next.runtime, next.files, number));
+    }
   };
+  await Promise.all(Array.from({ length: jobs }, (_, number) => work(number)));
+  console.log(`      ended (${secondsSince(started)} s)`);
+  const total: Outcome = { passed: 0, failed: 0, skipped: 0, output: "" };
+  for (const runtime of runtimes) add(total, await settle(runtime, outcomes[runtime]));
+  return total;
 }
 
-async function suiteOnce(
-  command: string[],
-  files: readonly string[],
-  reportPath: string,
-): Promise<Outcome & { readonly report: string }> {
+/** Runs a few failed files once more, and prints what became of a runtime's tests. */
+async function settle(runtime: Runtime, outcome: TestOutcome): Promise<Outcome> {
+  const failing = [...outcome.failedFiles];
+  let unstable: readonly string[] = [];
+  if (outcome.failed > 0) console.log(outcome.output.trimEnd());
+  if (failing.length > 0 && failing.length <= SECOND_RUN_MAX_FILES) {
+    const second = await runTests(runtime, failing, 0);
+    console.log(`The second run of ${failing.join(", ")}:\n${second.output.trimEnd()}`);
+    if (second.failed === 0) unstable = failing;
+    outcome.passed += outcome.failed - second.failed;
+    outcome.failed = second.failed;
+  }
+  console.log(`tests on ${runtime === "deno" ? "Deno" : "Bun"}\n      ${summary(outcome)}`);
+  for (const file of unstable) console.log(`      UNSTABLE: ${file} failed, and passed alone: mend it`);
+  const slowest = [...outcome.fileSeconds].sort(([, a], [, b]) => b - a).slice(0, SLOWEST_FILES_SHOWN);
+  console.log(
+    `      slowest: ${slowest.map(([file, seconds]) => `${file} ${seconds.toFixed(0)} s`).join(", ")}`,
+  );
+  return outcome;
+}
+
+function noTests(): TestOutcome {
+  return { passed: 0, failed: 0, skipped: 0, output: "", failedFiles: new Set(), fileSeconds: new Map() };
+}
+
+function addTests(total: TestOutcome, part: TestOutcome): void {
+  add(total, part);
+  total.output += part.output;
+  for (const file of part.failedFiles) total.failedFiles.add(file);
+  for (const [file, seconds] of part.fileSeconds) total.fileSeconds.set(file, seconds);
+}
+
+/** Runs test files in one process; `number` keeps the reports of processes side by side apart. */
+async function runTests(runtime: Runtime, files: readonly string[], number: number): Promise<TestOutcome> {
+  const reportPath = join(CACHE, `tests-${number}.xml`);
+  // Types have their own check.
+  const command = runtime === "deno"
+    ? [deno, "test", "-A", "--no-check", "--frozen", `--junit-path=${reportPath}`]
+    : [
+      bun,
+      "test",
+      `--timeout=${BUN_TIMEOUT_MS}`,
+      "--only-failures",
+      "--reporter=junit",
+      `--reporter-outfile=${reportPath}`,
+    ];
   await rm(reportPath, { force: true });
   const { code, output } = await run([...command, ...files.map((file) => `./${file}`)]);
-  const report = await readFile(reportPath, "utf8").catch(() => "");
-  const { passed, failed, skipped } = countCases(report);
-  // A file that doesn't load, or an error between tests, fails the run without failing a case.
-  // Deno lists every test, then what failed, behind this heading.
-  const failures = output.slice(Math.max(0, output.search(/^ ?ERRORS ?$/m)));
-  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, skipped, output: failures, report };
+  const xml = await readFile(reportPath, "utf8").catch(() => "");
+  const counts = countCases(xml);
+  const failed = new Set(failedFiles(xml));
+  if (code !== 0 && counts.failed === 0) {
+    // A file that doesn't load, or an error between tests, fails the process without failing a case.
+    counts.failed = 1;
+    for (const file of files) failed.add(file);
+  }
+  return {
+    ...counts,
+    // Deno lists every test, then what failed, after this heading.
+    output: counts.failed === 0 ? "" : output.slice(Math.max(0, output.search(/^ ?ERRORS ?$/m))),
+    failedFiles: failed,
+    fileSeconds: secondsOfFiles(xml),
+  };
 }
 
 async function check(command: string[]): Promise<Outcome> {
@@ -253,8 +313,9 @@ async function existing(names: string[]): Promise<string[]> {
   return found;
 }
 
-function readArguments(given: string[]): { only: Set<Group>; paths: string[] } {
+function readArguments(given: string[]): { only: Set<Group>; paths: string[]; jobs: number } {
   const groups = new Set<Group>();
+  let jobs = 2 * availableParallelism();
   const rest: string[] = [];
   const words = given.flatMap((word) => word.startsWith("--only=") ? ["--only", word.slice(7)] : [word]);
   for (let index = 0; index < words.length; index++) {
@@ -275,6 +336,14 @@ function readArguments(given: string[]): { only: Set<Group>; paths: string[] } {
       process.env.SALLYPORT_PROGRAM = resolve(file);
       continue;
     }
+    if (word === "--jobs") {
+      jobs = Number(words[++index]);
+      if (!Number.isInteger(jobs) || jobs < 1) {
+        console.error(`Cannot run the checks: --jobs takes a number from 1\n${USAGE}`);
+        process.exit(1);
+      }
+      continue;
+    }
     if (word === "--only") {
       const group = words[++index];
       if (group !== "static" && group !== "deno" && group !== "bun") {
@@ -292,5 +361,5 @@ function readArguments(given: string[]): { only: Set<Group>; paths: string[] } {
   }
   // A single file has its runtime inside: one round shows all.
   if (process.env.SALLYPORT_PROGRAM && groups.size === 0) groups.add("bun");
-  return { only: groups, paths: rest };
+  return { only: groups, paths: rest, jobs };
 }

@@ -4,7 +4,7 @@
  *     bun bench/curve/load.ts            deno run -A bench/curve/load.ts
  *
  * prints a line of JSON each for 100,000 HELLOs from random keys (memory, processor time, sizes of questions and
- * answers), for handshakes a second, and for 300 connections with a stream each; `hellos` behind it stops after the
+ * answers), for handshakes a second, and for 300 connections with a stream each; `hellos` after it stops after the
  * first. CLIENT, a command like `deno run -A`, runs the clients on another runtime.
  *
  * @module

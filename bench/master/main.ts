@@ -195,7 +195,7 @@ function outputOf(child: ChildProcess): Promise<string> {
   });
 }
 
-/** Asks for tokens on some connections, one behind the other on each; prints how many came. */
+/** Asks for tokens on some connections, one after the other on each; prints how many came. */
 async function client([port, who, keyText]: string[]): Promise<void> {
   const keys = keyText === undefined ? undefined : JSON.parse(keyText) as AgentKeys;
   const path = keys === undefined ? "/v1/tokens" : "/v1/agent-tokens";

@@ -69,7 +69,7 @@ export function runningPeer(
 
 /**
  * Starts a tunnel and waits until it is `ready`; nothing is left running when it isn't. What `start` gives to `beside`
- * is stopped with the tunnel, behind it.
+ * is stopped with the tunnel, after it.
  */
 export async function startTunnel(
   start: (beside: (part: Pick<RunningPeer, "stop">) => void) => Promise<RunningPeer>,

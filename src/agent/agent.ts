@@ -550,7 +550,7 @@ class AgentNode implements Agent {
       // An edge assigns a name to the latest agent, so two agents with one name replace each other in turn.
       const pushedOut = agent.livedMs < SESSION_SETTLED_MS && PUSHED_OUT.has(error.code);
       const hint = pushedOut
-        ? `; does another agent serve ${hostname}? An edge keeps the newest of a name`
+        ? `; does another agent serve ${hostname}? An edge keeps only the newest session of a name`
         : "";
       this.#log[level]({ hostname, edge, reason: error.code }, error.message + hint);
     });

@@ -208,9 +208,7 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
       },
       refused: (from, error, limited) => {
         say(
-          `Refused ${formatHostPort(from)}: ${error.message}${
-            limited ? "; it isn't heard for a minute" : ""
-          }`,
+          `Refused ${formatHostPort(from)}: ${error.message}${limited ? "; it is ignored for a minute" : ""}`,
         );
       },
       progress: (bytes, total) => meter.update(bytes, total, clock.nowMs()),

@@ -38,7 +38,7 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
   if (command === undefined) {
     throw new SallyportError(
       "config_invalid",
-      "Cannot start workers: Deno does not permit this program to start processes; add --allow-run, or use -P=workers",
+      "Cannot start workers: Deno doesn't permit this program to start processes; add --allow-run, or use -P=workers",
       { side: "config" },
     );
   }

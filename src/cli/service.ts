@@ -47,7 +47,7 @@ export function addService(program: Command, { io }: CliContext): void {
       .option("--root <FOLDER>", "write below this folder and start nothing, for packages and images");
   const install = common(service.command("install")).argument("[args...]", "flags for the command, after --")
     .description("Write the service's file, and start it now and at each boot.")
-    .showHelpAfterError("(flags of the command itself go behind --, as in the examples of --help)")
+    .showHelpAfterError("(flags of the command itself go after --, as in the examples of --help)")
     .option("--print", "print the file instead of writing it")
     .option(
       "--socket-activation",

@@ -58,7 +58,7 @@ export function hiddenFromUnits(program: readonly string[]): string | undefined 
 /** Where a service's settings and keys are, as a sentence. */
 export function placesText(manager: Manager, command: ServiceCommand): string {
   return manager === "launchd"
-    ? `Settings are the flags behind \`--\`; keys are in ${LAUNCHD_STATE_DIR}.`
+    ? `Settings are the flags after \`--\`; keys are in ${LAUNCHD_STATE_DIR}.`
     : `Settings go to ${settingsFile(command)} as SALLYPORT_ variables; keys are in ${STATE_DIR}.`;
 }
 

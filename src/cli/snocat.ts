@@ -67,7 +67,7 @@ function addServer(snocat: Command, context: CliContext): void {
   command.requiredOption("--key <file>", "its secret key");
   command.option("--ports <first:last>", "the public TCP ports", DEFAULT_PORTS);
   command.option("--tcp <ip>", "the one address that public ports listen on", DEFAULT_PUBLIC);
-  command.option("--public-host <ip>", "the address that clients are told instead");
+  command.option("--public-host <ip>", "the address that clients are given instead");
   addLogFlags(command);
   const certificate = "--cert data/edge.pub.pem --key data/edge.priv.pem";
   addExamples(command, io, [

@@ -95,7 +95,7 @@ async function openUpgradeSocket(
   } catch (error) {
     log.warn(
       { reason: errorCode(error) },
-      `\`${commandLine(io, "upgrade")}\` will not work: ${errorMessage(error)}`,
+      `\`${commandLine(io, "upgrade")}\` won't work: ${errorMessage(error)}`,
     );
   }
 }

@@ -148,11 +148,7 @@ export class ClusterNode {
    * A session to forward a visitor of this name over: at once if route and link are known, otherwise as soon as they
    * are; undefined if no other node holds the name.
    */
-  find(name: string): Session | undefined | Promise<Session | undefined> {
-    return this.#find(name);
-  }
-
-  #find(name: string): Reached {
+  find(name: string): Reached {
     const wildcard = wildcardOf(name);
     const exact = this.#known(name);
     if (exact instanceof Promise) {
@@ -167,9 +163,9 @@ export class ClusterNode {
 
   /** The node that a route points to refused a visitor: looks the name up again. */
   stale(name: string): void {
-    for (const known of [name, wildcardOf(name)]) {
+    for (const [known, route] of this.#routesOf(name)) {
       // One that is being looked up is soon fresh.
-      if (known !== undefined && this.#routes.get(known)?.asking === undefined) this.#routes.delete(known);
+      if (route.asking === undefined) this.#routes.delete(known);
     }
   }
 
@@ -283,7 +279,7 @@ export class ClusterNode {
     if (!this.#directoryAway) {
       this.#options.log.warn(
         { reason: errorCode(error) },
-        `The directory does not answer, so known routes stay as they are: ${errorMessage(error)}`,
+        `The directory doesn't answer, so known routes stay as they are: ${errorMessage(error)}`,
       );
     }
     this.#directoryAway = true;
@@ -543,16 +539,21 @@ export class ClusterNode {
     if (here !== undefined) return this.#openHere(here, caller);
     if (cause.code === "unrecognized_name") this.stale(serverName);
     else this.#refresh(serverName);
-    const found = await this.#find(serverName);
+    const found = await this.find(serverName);
     return found && { stream: found.link.open(caller) };
   }
 
   /** Looks a known route up again at its next use, without forgetting it. */
   #refresh(name: string): void {
-    for (const known of [name, wildcardOf(name)]) {
+    for (const [, route] of this.#routesOf(name)) route.freshUntilMs = 0;
+  }
+
+  /** The known routes that serve a name: its own, and that of the wildcard. */
+  #routesOf(name: string): [string, CachedRoute][] {
+    return [name, wildcardOf(name)].flatMap((known): [string, CachedRoute][] => {
       const route = known === undefined ? undefined : this.#routes.get(known);
-      if (route !== undefined) route.freshUntilMs = 0;
-    }
+      return known === undefined || route === undefined ? [] : [[known, route]];
+    });
   }
 
   // Visitors from other nodes.

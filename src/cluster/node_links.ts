@@ -126,7 +126,7 @@ export class NodeLinks {
       return await this.#dialled(to, openLink(conn, "dialer", this.#shared(machine.secret), () => handler));
     }
     if (network === undefined || to.publicKey === undefined) {
-      const why = `Cannot link to ${to.address}: this node does not link to other machines`;
+      const why = `Cannot link to ${to.address}: this node doesn't link to other machines`;
       throw new SallyportError("not_supported", why, { side: "local" });
     }
     const peerKey = new Uint8Array(Buffer.from(to.publicKey, "base64url"));
@@ -168,7 +168,7 @@ export class NodeLinks {
       this.#sampler.warn(
         `link ${errorCode(error)}`,
         fields,
-        `Cannot accept a link: ${errorMessage(error)}`,
+        `Cannot accept link: ${errorMessage(error)}`,
       );
     }).finally(leave);
   }

@@ -275,7 +275,7 @@ export class Supervisor {
     worker.ready.promise.catch(() => {});
     this.#workers.add(worker);
     const late = runtime.clock.after(WORKER_START_MS, () => {
-      log.error({ worker: index }, `worker did not start in ${WORKER_START_MS / 1000} s`);
+      log.error({ worker: index }, `worker didn't start in ${WORKER_START_MS / 1000} s`);
       process.kill();
     });
     worker.ready.promise.then(() => late.cancel(), () => late.cancel());

@@ -101,7 +101,7 @@ export abstract class PipeEndpoint {
     this.guard(() => {
       if (this.#keepalive === undefined) {
         if (nowMs < this.#authDeadlineMs) return;
-        throw new SallyportError("deadline_exceeded", "The peer did not authenticate within 10 s", {
+        throw new SallyportError("deadline_exceeded", "The peer didn't authenticate within 10 s", {
           side: "peer",
         });
       }
@@ -146,7 +146,7 @@ export abstract class PipeEndpoint {
     if (aes && own === undefined) {
       throw new SallyportError(
         "frame_invalid",
-        "Cannot continue: the peer uses AES-256-GCM, which was not offered",
+        "Cannot continue: the peer uses AES-256-GCM, which wasn't offered",
         {
           side: "peer",
         },

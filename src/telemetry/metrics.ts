@@ -325,34 +325,25 @@ export class Metrics {
 
   /** Creates a separate registry; nothing is measured yet. */
   constructor(options: MetricsOptions = {}) {
+    const { runtime, lostLines = () => 0 } = options;
     this.contentType = this.#registry.contentType;
     const config = <Label extends string>(info: LabelledMetric<Label>) => metricConfig(info, this.#registry);
     this.#sessions = new Gauge(config(INFO.sessions));
     this.#handshakes = new Counter(config(INFO.handshakes));
     this.#transportAttempts = new Counter(config(INFO.transportAttempts));
     this.#sessionEnds = new Counter(config(INFO.sessionEnds));
-    const streamsOpen = () => this.streamsOpen;
-    new Gauge({
-      ...config(INFO.streams),
-      collect() {
-        this.set(streamsOpen());
-      },
-    });
-    const publicPorts = () => this.publicPorts;
-    new Gauge({
-      ...config(INFO.publicPorts),
-      collect() {
-        this.set(publicPorts());
-      },
-    });
-    const streamsTotal = () => this.streamsTotal;
-    new Counter({
-      ...config(INFO.streamsTotal),
-      collect() {
-        this.reset();
-        this.inc(streamsTotal());
-      },
-    });
+    this.#refusals = new Counter(config(INFO.refusals));
+    this.#forwarded = new Counter(config(INFO.forwarded));
+    this.#internalErrors = new Counter(config(INFO.internalErrors));
+    this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
+    this.#tokensIssued = new Counter(config(INFO.tokensIssued));
+    this.#masterRequests = new Counter(config(INFO.masterRequests));
+    this.#webhookAttempts = new Counter(config(INFO.webhookAttempts));
+    this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
+
+    this.#readGauge(INFO.streams, () => this.streamsOpen);
+    this.#readGauge(INFO.publicPorts, () => this.publicPorts);
+    this.#readCounter(INFO.streamsTotal, () => this.streamsTotal);
     const bytes = () => [this.bytesToAgent, this.bytesToVisitor];
     new Counter({
       ...config(INFO.bytes),
@@ -363,72 +354,48 @@ export class Metrics {
         this.inc({ direction: "to_visitor" }, toVisitor);
       },
     });
-    this.#refusals = new Counter(config(INFO.refusals));
-    this.#forwarded = new Counter(config(INFO.forwarded));
-    this.#internalErrors = new Counter(config(INFO.internalErrors));
-    this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
-    this.#tokensIssued = new Counter(config(INFO.tokensIssued));
-    this.#masterRequests = new Counter(config(INFO.masterRequests));
-    this.#webhookAttempts = new Counter(config(INFO.webhookAttempts));
-    this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
+
     new Gauge({ ...config(INFO.buildInfo), aggregator: "first" }).set({
       version: VERSION,
-      runtime: options.runtime?.name ?? "unknown",
-      runtime_version: options.runtime?.version ?? "unknown",
+      runtime: runtime?.name ?? "unknown",
+      runtime_version: runtime?.version ?? "unknown",
     }, 1);
-    const { lostLines = () => 0 } = options;
-    new Counter({
-      ...config(INFO.lostLines),
-      collect() {
-        this.reset();
-        this.inc(lostLines());
-      },
-    });
-    const descriptors = options.runtime?.descriptors;
-    new Counter({
-      ...config(INFO.acceptPauses),
-      collect() {
-        this.reset();
-        this.inc(descriptors?.acceptPauses ?? 0);
-      },
-    });
-    new Gauge(config(INFO.maxFiles)).set(descriptors?.limit ?? 0);
-    new Gauge({
-      ...config(INFO.openFiles),
-      collect() {
-        this.set(descriptors?.open() ?? 0);
-      },
-    });
-    const memory = options.runtime?.memory;
-    new Gauge({
-      ...config(INFO.heldBytes),
-      collect() {
-        this.set(memory?.heldBytes ?? 0);
-      },
-    });
-    new Gauge({
-      ...config(INFO.heldBytesMax),
-      collect() {
-        const { limitBytes = Infinity } = memory ?? {};
-        this.set(limitBytes === Infinity ? 0 : limitBytes);
-      },
-    });
-    new Counter({
-      ...config(INFO.memoryEvictions),
-      collect() {
-        this.reset();
-        this.inc(memory?.evictions ?? 0);
-      },
-    });
-    new Gauge({
-      ...config(INFO.memory),
-      collect() {
-        this.set(process.memoryUsage().rss);
-      },
-    });
     new Gauge({ ...config(INFO.started), aggregator: "min" }).set(
       Math.round(Date.now() / 1000 - process.uptime()),
     );
+    this.#readCounter(INFO.lostLines, lostLines);
+    this.#readGauge(INFO.memory, () => process.memoryUsage().rss);
+    const { descriptors, memory } = runtime ?? {};
+    new Gauge(config(INFO.maxFiles)).set(descriptors?.limit ?? 0);
+    this.#readGauge(INFO.openFiles, () => descriptors?.open() ?? 0);
+    this.#readCounter(INFO.acceptPauses, () => descriptors?.acceptPauses ?? 0);
+    this.#readGauge(INFO.heldBytes, () => memory?.heldBytes ?? 0);
+    this.#readGauge(
+      INFO.heldBytesMax,
+      () => memory === undefined || memory.limitBytes === Infinity ? 0 : memory.limitBytes,
+    );
+    this.#readCounter(INFO.memoryEvictions, () => memory?.evictions ?? 0);
+  }
+
+  /** Registers a gauge whose value is read at each scrape. */
+  #readGauge(info: LabelledMetric<never>, read: () => number): void {
+    new Gauge({
+      ...metricConfig(info, this.#registry),
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+
+  /** Registers a counter whose value is read at each scrape. */
+  #readCounter(info: LabelledMetric<never>, read: () => number): void {
+    new Counter({
+      ...metricConfig(info, this.#registry),
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
   }
 
   /** The metrics of one module, in this registry from the first call on. */

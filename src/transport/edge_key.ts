@@ -4,7 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, sameBytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Grant } from "./grant.ts";
 
@@ -65,7 +65,7 @@ export class EdgeKey {
         { side: "config" },
       );
     }
-    if (named !== undefined && !named.every((byte, i) => byte === pinned[i])) {
+    if (named !== undefined && !sameBytes(named, pinned)) {
       const fixed = this.#fixed !== undefined;
       const source = fixed ? `by ${flag}` : "at first";
       const remedy = fixed ? `correct ${flag}` : "restart the agent";

@@ -22,7 +22,7 @@ export function servedNameFault(text: string): string | undefined {
   const fault = hostnameFault(parent);
   if (fault !== undefined) return `behind "*.": ${fault}`;
   const labels = parent.replace(/\.$/, "").split(".");
-  return labels.length < 2 ? "a wildcard needs two labels behind its *, such as *.example.org" : undefined;
+  return labels.length < 2 ? "a wildcard needs two labels after its *, such as *.example.org" : undefined;
 }
 
 /**

@@ -209,7 +209,10 @@ describe("createAgent: connecting", () => {
     const losses = s.lines.map(({ message }) => message).filter((message) =>
       message.startsWith("Session lost")
     );
-    assert.match(losses[0] ?? "", /; does another agent serve a\.test\? An edge keeps the newest of a name$/);
+    assert.match(
+      losses[0] ?? "",
+      /; does another agent serve a\.test\? An edge keeps only the newest session of a name$/,
+    );
     assert.doesNotMatch(losses.at(-1) ?? "", /another agent/);
     await finish(s);
   });
@@ -466,7 +469,7 @@ describe("Agent.close", () => {
     await finish(s);
   });
 
-  it("lets streams finish within the grace, run resolving behind them", async () => {
+  it("lets streams finish within the grace, run resolving after them", async () => {
     const s = await site();
     const { conn } = await s.test.visit();
     const closing = s.agent.close(20_000);

@@ -55,7 +55,7 @@ const failure = (code: ErrorCode, retryable = true) =>
   new SallyportError(code, `it is ${code}`, { side: "network", retryable });
 
 describe("race: the start", () => {
-  it("is staggered, and sooner behind a failure", async () => {
+  it("is staggered, and sooner after a failure", async () => {
     const track = new Track();
     const outcome = track.run("a", "b", "c", "d");
     await track.network.advance(ATTEMPT_DELAY_MS - 1);

@@ -27,7 +27,7 @@ function budgetOf(limitBytes: number): { budget: MemoryBudget; turn: () => void 
   return { budget, turn: () => due.splice(0).forEach((run) => run()) };
 }
 
-test("the fullest ends first, behind the event that overflows, until an eighth is free", () => {
+test("the fullest ends first, after the event that overflows, until an eighth is free", () => {
   const { budget, turn } = budgetOf(80);
   const [small, large, larger] = [10, 30, 38].map((bytes) => new Holder(budget, bytes));
   turn();

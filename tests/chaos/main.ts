@@ -4,7 +4,7 @@
  * ```
  * deno task chaos               every fault on both runtimes, some ten minutes
  * deno task chaos --quick       the short part, some two minutes
- * deno task chaos --minutes 60  round after round, with the memory of edge and agent behind each
+ * deno task chaos --minutes 60  round after round, with the memory of edge and agent after each
  * deno task chaos --soak 60     no faults: visits at a low rate for so many minutes, and the slope of the memory
  * deno task chaos --malice      attacks on an edge, and what its other users notice of them; --only WORD for some
  * --runtime deno|bun            one of them alone

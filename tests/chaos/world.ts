@@ -40,7 +40,7 @@ export interface Visits {
 
 /** How a part is started. */
 export interface Launch {
-  /** Words of a shell before the program, and behind its arguments. */
+  /** Words of a shell before the program, and after its arguments. */
   readonly before?: string;
   readonly behind?: string;
   /** The program is started in a mount namespace of its own. */
@@ -195,7 +195,7 @@ export class World {
     }
   }
 
-  /** Begins to visit all the time, with this pause behind each visit. */
+  /** Begins to visit all the time, with this pause after each visit. */
   load(pauseMs = 20): void {
     this.visits = noVisits();
     this.#loading = true;

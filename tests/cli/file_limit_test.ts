@@ -116,7 +116,7 @@ for (const { way, tellsLimit } of WAYS) {
     });
 
     it(
-      "an agent knows its limit, names its own shortage, and serves again behind it",
+      "an agent knows its limit, names its own shortage, and serves again afterwards",
       { timeout },
       async () => {
         const endpoint = createServer((socket) => {

@@ -229,7 +229,7 @@ describe("pipe", () => {
       });
       running.add(writer);
       await receiver.seen(/Receiving from/);
-      // Until it has all that is there, and so the change of keys behind it.
+      // Until it has all that is there, and so the change of keys after it.
       const drafts = async () => (await readdir(folder)).filter((name) => name.startsWith(".half."));
       for (const end = Date.now() + PATIENCE_MS;;) {
         const [draft] = await drafts();

@@ -130,7 +130,7 @@ export class Program {
   }
 }
 
-/** Starts programs for the tests of a file; behind each test it ends those that still run. */
+/** Starts programs for the tests of a file; after each test it ends those that still run. */
 export function programStarter(): (
   args: readonly string[],
   env?: Readonly<Record<string, string>>,

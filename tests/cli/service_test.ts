@@ -80,7 +80,7 @@ describe("service", { skip: process.platform === "win32" }, () => {
       assert.match(
         installed.out.join(),
         manager === "launchd"
-          ? /Settings are the flags behind `--`; keys are in \/usr\/local\/var\/sallyport/
+          ? /Settings are the flags after `--`; keys are in \/usr\/local\/var\/sallyport/
           : /Settings go to \/etc\/sallyport\/agent\.env/,
       );
       const text = await readFile(join(folder, files[manager]), "utf8");
@@ -105,7 +105,7 @@ describe("service", { skip: process.platform === "win32" }, () => {
   it("says where a command's own flags go", { timeout }, async () => {
     const { io, err } = testIo();
     assert.equal(await runCli(["service", "install", "serve", "--listen", "[::]:443"], io), 2);
-    assert.match(err.join("\n"), /unknown option '--listen'\n\(flags of the command itself go behind --/);
+    assert.match(err.join("\n"), /unknown option '--listen'\n\(flags of the command itself go after --/);
   });
 
   it("isn't installed from a folder that systemd hides", { timeout }, async () => {

@@ -220,7 +220,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.ok(stream.peerPaused);
     });
 
-    it("open() throws limit_exceeded for the stream behind STREAMS_PER_SESSION_MAX, and takes one when another has gone", () => {
+    it("open() throws limit_exceeded for the stream after STREAMS_PER_SESSION_MAX, and takes one when another has gone", () => {
       const lone = started();
       const streams = Array.from({ length: STREAMS_PER_SESSION_MAX }, () => lone.open(CALLER));
       assert.throws(() => lone.open(CALLER), { code: "limit_exceeded" });
@@ -531,7 +531,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual(lone.heard().map(({ type }) => type), [DATA, FIN]);
     });
 
-    it("write() behind closeWrite() is dropped", () => {
+    it("write() after closeWrite() is dropped", () => {
       const lone = started();
       const { stream } = lone.opens();
       stream.closeWrite();
@@ -540,7 +540,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       lone.only(FIN);
     });
 
-    it("each direction ends by itself; the stream is over behind both", () => {
+    it("each direction ends by itself; the stream is over after both", () => {
       for (const first of ["own", "peer"] as const) {
         const lone = started();
         const { id, stream, recorder } = lone.opens();
@@ -559,7 +559,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       }
     });
 
-    it("the end comes behind all bytes, when a paused reader has taken them", () => {
+    it("the end comes after all bytes, when a paused reader has taken them", () => {
       const lone = started();
       const { id, stream, recorder } = lone.peerOpens();
       stream.pause();
@@ -646,7 +646,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.equal(stream.bufferedBytes, 0);
     });
 
-    it("abort() behind both FINs sends nothing", () => {
+    it("abort() after both FINs sends nothing", () => {
       const lone = started();
       const { id, stream, recorder } = lone.peerOpens();
       stream.pause();
@@ -822,7 +822,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.equal(lone.endCode(), undefined);
     });
 
-    it("GOAWAY of the peer behind our own isn't told", () => {
+    it("GOAWAY of the peer after our own isn't told", () => {
       const lone = started();
       lone.goAway("shutdown");
       lone.say(encodeReason(GOAWAY, 0, "shutdown"));
@@ -946,7 +946,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       ]);
     });
 
-    it("nothing is sent behind the end, whatever the streams do", () => {
+    it("nothing is sent after the end, whatever the streams do", () => {
       const lone = started();
       const { stream } = lone.opens();
       lone.end(new SallyportError("replaced", "Replaced", { side: "local" }));
@@ -968,7 +968,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     };
 
     const invalid: [string, (lone: Lone, id: number) => void][] = [
-      ["DATA behind FIN", (lone, id) => {
+      ["DATA after FIN", (lone, id) => {
         lone.tell(FIN, id);
         lone.tell(DATA, id, pattern(1, 1));
       }],

@@ -38,7 +38,7 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       assert.ok(clock.wallMs() > Date.UTC(2025, 0, 1));
     });
 
-    test("soon comes behind what runs now, in order, and before time passes", async (h) => {
+    test("soon comes after what runs now, in order, and before time passes", async (h) => {
       const { clock } = h.runtime;
       const calls: string[] = [];
       await new Promise<void>((resolve) => {
@@ -136,7 +136,7 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       assert.equal(a.socket.sendMany(data, to, 3), 0);
     });
 
-    test("what a datagram's handler asks for soon comes behind those that have come with it", async (h) => {
+    test("what a datagram's handler asks for soon comes after those that have come with it", async (h) => {
       let received = 0;
       const { clock, name } = h.runtime;
       // Its datagrams come one by one.

@@ -50,7 +50,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
       await Promise.all([client.sawClose, server.sawClose]);
       client.assertOver();
       server.assertOver();
-      // Addresses stay readable behind the end.
+      // Addresses stay readable after the end.
       assert.deepEqual({ ...server.conn.remote }, { ...client.conn.local });
       pairs.listener.close();
     });

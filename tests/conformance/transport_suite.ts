@@ -206,7 +206,7 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
         }
       });
     } else {
-      test("the answer comes behind a visitor's end, and the endpoint's end is the last", async (pair) => {
+      test("the answer comes after a visitor's end, and the endpoint's end is the last", async (pair) => {
         const { near, far } = await pair.join();
         near.write(bytesOf("question"));
         near.closeWrite();

@@ -207,7 +207,7 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
       },
     );
 
-    test("the exchange, byte for byte, with the service's bytes right behind it", {
+    test("the exchange, byte for byte, with the service's bytes right after it", {
       "/hi": () => (stream) => {
         stream.write(bytesOf("welcome "));
         stream.attach({ data: (chunk) => void stream.write(chunk), end() {}, drain() {}, close() {} });

@@ -56,7 +56,7 @@ describe("decodeBase64Url", () => {
     }
   });
 
-  it("refuses missing, additional and misplaced padding, and bits behind the last byte", () => {
+  it("refuses missing, additional and misplaced padding, and bits after the last byte", () => {
     for (
       const text of [
         "Zg",

@@ -174,7 +174,7 @@ describe("FernetRing", () => {
     refused(ring, `Ł${token.slice(1)}`, "shape");
   });
 
-  it("refuses missing padding and bits behind the last byte, which Python and the package take", () => {
+  it("refuses missing padding and bits after the last byte, which Python and the package take", () => {
     const key = generateFernetKey();
     const ring = new FernetRing([key]);
     const token = ring.seal(utf8("x"));

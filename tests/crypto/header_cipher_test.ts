@@ -289,7 +289,7 @@ describe("createSealer: nonces of aes-gcm", () => {
   const nonceOf = (unit: Bytes) => toHex(unit.subarray(0, 12));
   const opened = (opener: Opener, unit: Bytes) => toHex(opener.open(unit));
 
-  it("count from 0 behind the direction", () => {
+  it("count from 0 after the direction", () => {
     assert.deepEqual(sealSome("aes-gcm", 3).wire.map(nonceOf), [
       "000000010000000000000000",
       "000000010000000000000001",

@@ -7,7 +7,7 @@ const hex = (text: string) => new Uint8Array(Buffer.from(text.replace(/\s/g, "")
 const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 
 describe("sha256()", () => {
-  it("takes texts and bytes one behind the other (FIPS 180-2, abc)", () => {
+  it("takes texts and bytes one after the other (FIPS 180-2, abc)", () => {
     const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert.equal(toHex(sha256("a", hex("62"), "c")), abc);
   });

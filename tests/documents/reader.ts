@@ -32,7 +32,7 @@ const PROJECT = [
 /** A command of a document. */
 export interface DocumentCommand {
   readonly line: number;
-  /** As a shell takes it, without a comment behind it; continued lines are joined. */
+  /** As a shell takes it, without a comment after it; continued lines are joined. */
   readonly text: string;
 }
 
@@ -57,7 +57,7 @@ export function commandsOf(document: string, language: "sh" | "console"): Docume
   return found;
 }
 
-/** The program's words in a command, behind `mod.ts`, `bun run server` or `sallyport`; undefined for other commands. */
+/** The program's words in a command, after `mod.ts`, `bun run server` or `sallyport`; undefined for other commands. */
 export function programWords(command: string): string[] | undefined {
   const match = /^(?:[A-Z_]+=\S+ +)*(?:sudo +)?(?:.*\bmod\.ts|.*\brun server|sallyport)(?: +(.*))?$/.exec(
     command,

@@ -131,7 +131,7 @@ describe("createEdge: an agent's token", () => {
     await test.assertNothingLeft();
   });
 
-  it("may have nothing behind it before the challenge", async () => {
+  it("may have nothing after it before the challenge", async () => {
     const test = await TestEdge.start({ authorize: () => new Promise(() => {}) });
     const { token } = test.token();
     const conn = await test.dial(AGENT_HOST);
@@ -204,7 +204,7 @@ describe("createEdge: the challenge", () => {
     await test.assertNothingLeft();
   });
 
-  it("answered late by a slow agent, in pieces and with frames right behind it, opens a session", async () => {
+  it("answered late by a slow agent, in pieces and with frames right after it, opens a session", async () => {
     const test = await TestEdge.start();
     const { token, claims } = test.token({ cipher: "aes-gcm" });
     const conn = await test.dial(AGENT_HOST);

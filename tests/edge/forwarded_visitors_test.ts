@@ -1,4 +1,4 @@
-/** Visitors whose name another node may hold: what comes of them while the cluster is asked, and behind it. */
+/** Visitors whose name another node may hold: what comes of them while the cluster is asked, and after it. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { EdgeCluster } from "../../src/edge/cluster.ts";

@@ -143,7 +143,7 @@ class Device {
   }
 }
 
-/** Connects to a public port, is greeted, gets all its bytes back, and the end behind its own. */
+/** Connects to a public port, is greeted, gets all its bytes back, and the end after its own. */
 async function assertEchoes(test: TestEdge, port: number, halfClose: boolean): Promise<void> {
   const conn = await test.dial(VISITOR_HOST, port);
   await test.network.settle(conn.received(14));

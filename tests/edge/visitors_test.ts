@@ -18,7 +18,7 @@ function helloWithoutName(): Uint8Array<ArrayBuffer> {
   return cut;
 }
 
-/** The same handshake message in two TLS records, cut behind `at` bytes of it. */
+/** The same handshake message in two TLS records, cut after `at` bytes of it. */
 function inTwoRecords(hello: Uint8Array, at: number): Uint8Array<ArrayBuffer> {
   const message = hello.slice(5);
   const record = (part: Uint8Array) => concat(Uint8Array.of(0x16, 3, 1, part.length >> 8, part.length), part);

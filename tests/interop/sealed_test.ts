@@ -66,7 +66,7 @@ describe("Deno and Bun over the sealed transport", { skip }, () => {
         const keygen = start(false, ["pipe", "keygen", key!]);
         assert.equal(await keygen.ended, 0);
         const pipeKey = keygen.stdout.trim();
-        // What comes back is what was sent, behind its own end: both directions end one by one.
+        // What comes back is what was sent, after its own end: both directions end one by one.
         const echo = createServer({ allowHalfOpen: true }, (socket) => {
           const parts: Buffer[] = [];
           socket.on("data", (part: Buffer) => parts.push(part)).on("error", () => {});

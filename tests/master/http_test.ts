@@ -60,7 +60,7 @@ describe("createMasterApp: a body that never ends", () => {
           answer += String(part);
           if (answer.endsWith("}]}")) resolve();
         });
-        socket.on("close", () => reject(new Error(`closed behind ${answer}`)));
+        socket.on("close", () => reject(new Error(`closed after ${answer}`)));
         socket.on("error", reject);
       });
       socket.write(

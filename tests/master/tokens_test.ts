@@ -149,7 +149,7 @@ describe("POST /v1/tokens", () => {
     assert.match(problem.detail, /from 20 to 40/);
   });
 
-  it("takes a charset behind the content type, and the scheme in any case", async () => {
+  it("takes a charset after the content type, and the scheme in any case", async () => {
     const { post } = testMaster();
     await issued(await post({ hostname: "a" }, { "Content-Type": "Application/JSON; charset=utf-8" }));
     await issued(await post({ hostname: "a" }, { Authorization: `bearer   ${ADMIN_KEY}` }));

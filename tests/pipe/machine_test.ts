@@ -251,7 +251,7 @@ describe("PipeSender and PipeReceiver: two of ours", () => {
     }
   });
 
-  it("refuses ciphers that it didn't offer, and every altered bit behind the change of keys", () => {
+  it("refuses ciphers that it didn't offer, and every altered bit after the change of keys", () => {
     const bench = new Bench(sodium, { sender: { aeads: aeads(false) }, receiver: { aeads: aeads(false) } });
     const client = new HandClient(sodium, bench.keys.publicKey);
     const other = bench.receive({ extended: true });
@@ -416,7 +416,7 @@ describe("PipeReceiver: under attack", () => {
     assert.equal(
       after((client) => concat([client.pdu(3, body(1)), client.pdu(0x10, new Uint8Array(9))])),
       "failed frame_invalid",
-      "a change of keys behind the first byte",
+      "a change of keys after the first byte",
     );
   });
 

@@ -139,7 +139,7 @@ for (const kind of ["native", "wasm"] as const) {
 }
 
 describe("PipeReceiver: recorded session, altered", () => {
-  it("a flipped bit anywhere in the client's bytes is refused, and nothing behind it is stored", async () => {
+  it("a flipped bit anywhere in the client's bytes is refused, and nothing after it is stored", async () => {
     const sodium = await loadSodium();
     const session = recorded.sessions[0];
     const pdus = session.pdus.filter((pdu) => pdu.sender === "client").slice(0, 2);

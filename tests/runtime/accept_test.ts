@@ -20,7 +20,7 @@ function resetConnections(port: number, count: number): void {
 }
 
 describe("Runtime.listen", () => {
-  it("accepts at once behind connections that were reset before they were accepted", async () => {
+  it("accepts at once after connections that were reset before they were accepted", async () => {
     const runtime = await currentRuntime();
     let accepted = (_at: number) => {};
     const firstByte = new Promise<number>((resolve) => accepted = resolve);

@@ -58,7 +58,7 @@ async function settled(connect: () => Promise<Watched>): Promise<void> {
 
 describe("listenHttp", () => {
   it(
-    "answers requests one behind the other on one connection, each with its length",
+    "answers requests one after the other on one connection, each with its length",
     { timeout },
     async () => {
       const { connect } = await serve((request) => new Response(new URL(request.url).pathname));

@@ -8,7 +8,7 @@ import { realpathSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { commandOf, permissionFlag } from "../../src/runtime/deno/permissions.ts";
 
-/** The words between `deno` and the file, where `args` are behind it and decide on the set; `-q` for no word about sets. */
+/** The words between `deno` and the file, where `args` follow it and decide on the set; `-q` for no word about sets. */
 export function denoFlags(args: readonly string[] = []): string[] {
   const folders = [...new Set([tmpdir(), realpathSync(tmpdir())])].join(",");
   // Native libsodium, where it is asked for, looks at the system for its build; no set allows that.

@@ -126,7 +126,7 @@ type Json = any;
 
 /**
  * The document without what depends on earlier requests (a key that is used twice, an ETag) or on another member (days in order), and without edges' channel,
- * which is a stream. What no schema can say is left to what is surely right: networks without bits behind their prefix, and
+ * which is a stream. What no schema can say is left to what is surely right: networks without bits after their prefix, and
  * points of a curve.
  */
 function testable(document: Json): Json {

@@ -26,7 +26,7 @@ export async function startEcho(
 }
 
 /**
- * Sends `byteLength` bytes and then its end, and checks that the same bytes come back behind that. Rejects when the
+ * Sends `byteLength` bytes and then its end, and checks that the same bytes come back after that. Rejects when the
  * connection is refused or breaks.
  */
 export function visitEcho(port: number, byteLength: number, host = "127.0.0.1", seed = 1): Promise<void> {

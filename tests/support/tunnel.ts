@@ -186,7 +186,7 @@ export class TestEdge {
     return new Watched(await this.network.settle(dialled));
   }
 
-  /** A visitor: its ClientHello, `more` right behind it, and a moment for both to get through. */
+  /** A visitor: its ClientHello, `more` right after it, and a moment for both to get through. */
   async visit(
     serverName = "a.test",
     options: { from?: string; port?: number; more?: Bytes; hello?: Bytes } = {},
@@ -271,7 +271,7 @@ export function bytesFrom(watched: Watched): Bytes {
 /** Fails unless a TLS alert and the end came, and nothing else. */
 export function assertAlert(conn: Watched, description: number): void {
   assert.equal(decodeAlert(bytesFrom(conn)), description);
-  assert.equal(conn.ended, true, "the connection ends behind the alert");
+  assert.equal(conn.ended, true, "the connection ends after the alert");
 }
 
 /** Fails unless the connection ended without a byte. */

@@ -48,7 +48,7 @@ export class VirtualClock implements Clock {
     this.#pass(this.#time.nowMs + forMs);
   }
 
-  /** The same, letting promises settle behind each event. */
+  /** The same, letting promises settle after each event. */
   advance(forMs: number): Promise<void> {
     return this.#time.advance(forMs);
   }

@@ -204,7 +204,7 @@ describe("splice: ends", () => {
     await test.assertNothingLeft();
   });
 
-  it("the endpoint's reset behind a full answer doesn't take the answer along", async () => {
+  it("the endpoint's reset after a full answer doesn't take the answer along", async () => {
     const { test, conn, endpoint, endpoints } = await tunnel();
     await test.visit();
     test.network.cut(EDGE_HOST, AGENT_HOST);

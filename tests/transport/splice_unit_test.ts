@@ -279,7 +279,7 @@ describe("splice(): an endpoint that doesn't answer", () => {
     assert.deepEqual([visitor.calls, agent.calls, visitor.written], [[], [], 1]);
   });
 
-  it("the loss of the session before a byte gives the visitor the farewell, behind one a reset", () => {
+  it("the loss of the session before a byte gives the visitor the farewell, after one a reset", () => {
     const broken = new SallyportError("connection_lost", "Gone", { side: "network" });
     for (const answered of [false, true]) {
       const { visitor, agent } = joint({ farewell: pattern(7) });

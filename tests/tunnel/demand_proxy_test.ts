@@ -397,7 +397,7 @@ describe("requestPublicPort", () => {
   it("doesn't wait for ever for the server's farewell", () =>
     against(granted, async (_server, port) => await (await port).close()));
 
-  it("understands a refusal behind the grant", () =>
+  it("understands a refusal after the grant", () =>
     against([...granted, ...ascii("null")], async (_server, port) => {
       const { ended } = await port;
       assert.equal((await ended)?.code, "limit_exceeded");

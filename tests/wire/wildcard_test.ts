@@ -9,7 +9,7 @@ describe("canonicalServedName and coversName", () => {
     const wrong: readonly [string, RegExp][] = [
       ["*", /its whole first label/],
       ["*.", /it is empty/],
-      ["*.org", /two labels behind its \*/],
+      ["*.org", /two labels after its \*/],
       ["*.*.example.org", /its whole first label: \*\.example\.org/],
       ["a.*.example.org", /its whole first label/],
       ["a*.example.org", /its whole first label/],

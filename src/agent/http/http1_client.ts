@@ -76,7 +76,7 @@ export class Http1Client {
     dial: () => Promise<ByteStream> = this.#options.dial,
   ): Promise<BodyStream> {
     if (this.#requests >= HTTP_REQUESTS_MAX) {
-      const why = `Cannot pass request on: ${HTTP_REQUESTS_MAX} are already in progress`;
+      const why = `Cannot forward request: ${HTTP_REQUESTS_MAX} are already in progress`;
       throw new SallyportError("limit_exceeded", why, { side: "local", retryable: true });
     }
     this.#requests++;

@@ -125,7 +125,7 @@ export class Http2Exchange extends BodyStream implements Exchange {
    * @throws StreamFault
    */
   expectBody(byteLength: number, padding: number): void {
-    if (this.#inputWhole) throw new StreamFault(Reason.STREAM_CLOSED, "a body goes on behind its end");
+    if (this.#inputWhole) throw new StreamFault(Reason.STREAM_CLOSED, "a body continues after its end");
     this.#receiveWindow -= byteLength + padding;
     if (this.#receiveWindow < 0) {
       throw new StreamFault(Reason.FLOW_CONTROL_ERROR, "a body exceeds its window");

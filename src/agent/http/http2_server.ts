@@ -286,10 +286,10 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
       throw new ConnectionFault(Reason.FRAME_SIZE_ERROR, `a frame exceeds ${FRAME_MAX_BYTES} bytes`);
     }
     if (!this.#settled && type !== FrameType.SETTINGS) {
-      throw new ConnectionFault(Reason.PROTOCOL_ERROR, "its settings don't come first");
+      throw new ConnectionFault(Reason.PROTOCOL_ERROR, "its first frame isn't SETTINGS");
     }
     if (this.#head !== undefined && (type !== FrameType.CONTINUATION || id !== this.#head.id)) {
-      throw new ConnectionFault(Reason.PROTOCOL_ERROR, "a head is interrupted");
+      throw new ConnectionFault(Reason.PROTOCOL_ERROR, "another frame interrupts a head");
     }
     if (type !== FrameType.DATA || (flags & PADDED) !== 0) return false;
     this.#beginBody(id, (flags & END_STREAM) !== 0, byteLength, 0);
@@ -348,12 +348,12 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
       case FrameType.WINDOW_UPDATE:
         return this.#takeWindow(id, payload);
       case FrameType.PRIORITY:
-        if (id === 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "PRIORITY of the connection");
+        if (id === 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "PRIORITY names no stream");
         this.#budget.spend();
         if (payload.length !== 5) this.#reset(id, Reason.FRAME_SIZE_ERROR);
         return;
       case FrameType.GOAWAY:
-        if (id !== 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "GOAWAY of a stream");
+        if (id !== 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "GOAWAY names a stream");
         // The visitor opens no further streams; it closes the connection itself.
         return this.#budget.spend();
       case FrameType.PUSH_PROMISE:
@@ -364,7 +364,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
   }
 
   #takeHead(flags: number, id: number, payload: Bytes): void {
-    if (id % 2 === 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "a request has an even number");
+    if (id % 2 === 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "a request has an even stream ID");
     let block = unpadded(flags, payload);
     if ((flags & PRIORITY) !== 0) {
       if (block.length < 5) throw new ConnectionFault(Reason.FRAME_SIZE_ERROR, "HEADERS is too short");
@@ -377,7 +377,9 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
 
   #takeContinuation(flags: number, payload: Bytes): void {
     const head = this.#head;
-    if (head === undefined) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "CONTINUATION of no head");
+    if (head === undefined) {
+      throw new ConnectionFault(Reason.PROTOCOL_ERROR, "CONTINUATION belongs to no head");
+    }
     head.parts.push(payload.slice());
     const byteLength = head.parts.reduce((sum, part) => sum + part.length, 0);
     if (byteLength > HTTP_HEAD_MAX_BYTES || head.parts.length > HTTP2_CONTINUATIONS_MAX) {
@@ -394,9 +396,11 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     const known = this.#streams.get(id);
     if (known !== undefined) {
       this.#within(id, () => {
-        if (!known.isReceiving) throw new StreamFault(Reason.STREAM_CLOSED, "a head comes behind a request");
+        if (!known.isReceiving) {
+          throw new StreamFault(Reason.STREAM_CLOSED, "a head follows the end of its request");
+        }
         if (!endsStream || fields === undefined || !areTrailers(fields)) {
-          throw new StreamFault(Reason.PROTOCOL_ERROR, "a head comes within a body");
+          throw new StreamFault(Reason.PROTOCOL_ERROR, "a head interrupts a body");
         }
         known.receiveEnd();
       });
@@ -429,7 +433,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     const wasReset = this.#recent.get(id);
     if (wasReset === true) return;
     const reason = wasReset === undefined ? Reason.PROTOCOL_ERROR : Reason.STREAM_CLOSED;
-    throw new ConnectionFault(reason, "a request has the number of an earlier one");
+    throw new ConnectionFault(reason, "a request has the stream ID of an earlier one");
   }
 
   #takeReset(id: number, payload: Bytes): void {
@@ -440,7 +444,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
   }
 
   #takeSettings(flags: number, id: number, payload: Bytes): void {
-    if (id !== 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "SETTINGS of a stream");
+    if (id !== 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "SETTINGS names a stream");
     const isAck = (flags & ACK) !== 0;
     if (isAck ? payload.length > 0 : payload.length % 6 !== 0) {
       throw new ConnectionFault(Reason.FRAME_SIZE_ERROR, "SETTINGS isn't a list of settings");
@@ -470,7 +474,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
   }
 
   #takePing(flags: number, id: number, payload: Bytes): void {
-    if (id !== 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "PING of a stream");
+    if (id !== 0) throw new ConnectionFault(Reason.PROTOCOL_ERROR, "PING names a stream");
     if (payload.length !== 8) throw new ConnectionFault(Reason.FRAME_SIZE_ERROR, "PING has 8 bytes");
     this.#budget.spend();
     if ((flags & ACK) === 0) this.#reply(frameOf(FrameType.PING, ACK, 0, payload));
@@ -561,7 +565,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
   /** Sends a frame that the visitor has provoked. */
   #reply(frame: Bytes): void {
     if (!this.#taking && ++this.#unreadReplies > HTTP2_UNREAD_REPLIES_MAX) {
-      throw new ConnectionFault(Reason.ENHANCE_YOUR_CALM, "it provokes answers and doesn't read them");
+      throw new ConnectionFault(Reason.ENHANCE_YOUR_CALM, "it causes answers that it doesn't read");
     }
     this.#send(frame);
   }
@@ -598,14 +602,14 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
       const nowMs = clock.nowMs();
       for (const [id, exchange] of [...this.#streams]) {
         if (exchange.idleMs(nowMs) < idleTimeoutMs) continue;
-        const why = `Cannot keep request: no byte either way for ${idleTimeoutMs / 1000} s`;
+        const why = `Cannot keep request: no byte in either direction for ${idleTimeoutMs / 1000} s`;
         this.#send(integersFrame(FrameType.RST_STREAM, id, Reason.CANCEL));
         this.#lose(id, new SallyportError("session_idle", why, { side: "peer" }));
       }
       const limitMs = this.#settled ? HTTP_KEEP_ALIVE_MS : HTTP_HEAD_DEADLINE_MS;
       const headSinceMs = this.#head?.sinceMs ?? nowMs;
       if (nowMs - headSinceMs >= HTTP_HEAD_DEADLINE_MS) {
-        this.#fail(Reason.ENHANCE_YOUR_CALM, "a head isn't whole in time");
+        this.#fail(Reason.ENHANCE_YOUR_CALM, "a head isn't complete in time");
       } else if (this.#streams.size === 0 && nowMs - this.#idleSinceMs >= limitMs) this.finish();
       if (!this.#over) this.#watch();
     });

@@ -6,7 +6,7 @@
 import { UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import { isIPv6 } from "node:net";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import type { ByteStream, Clock } from "../../runtime/port.ts";
+import type { ByteStream, Clock, Timer } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import type { Caller } from "../../transport/port.ts";
@@ -44,116 +44,145 @@ interface HttpProxy {
 export function httpProxy(options: HttpProxyOptions): HttpProxy {
   const { clock, faults, single } = options;
   const client = new Http1Client({ clock, faults, single, dial: () => options.dial(UNKNOWN_CALLER) });
-  return { handler: (exchange) => passOn(options, client, exchange), close: () => client.close() };
+  return {
+    handler: (exchange) => new ForwardedRequest(options, client, exchange).start(),
+    close: () => client.close(),
+  };
 }
 
-async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: Exchange): Promise<void> {
-  const { clock, requestBodyMaxBytes = Infinity, log = silentLogger } = options;
-  const { request, visitor, stream, upgrade } = exchange;
-  const byteLength = contentLengthOf(request.fields);
-  if (byteLength !== undefined && byteLength > requestBodyMaxBytes) {
-    return respondText(exchange, 413, `This service accepts requests of up to ${requestBodyMaxBytes} bytes.`);
+/** One visitor's request on its way to the server, and the response on its way back. */
+class ForwardedRequest {
+  readonly #options: HttpProxyOptions;
+  readonly #client: Http1Client;
+  readonly #exchange: Exchange;
+  readonly #bodyMaxBytes: number;
+  #bodyBytes = 0;
+  /** The visitor has a response, from the server or from here. */
+  #answered = false;
+  #timedOut = false;
+  #server: BodyStream | undefined;
+
+  constructor(options: HttpProxyOptions, client: Http1Client, exchange: Exchange) {
+    this.#options = options;
+    this.#client = client;
+    this.#exchange = exchange;
+    this.#bodyMaxBytes = options.requestBodyMaxBytes ?? Infinity;
   }
-  let answered = false;
-  const body = byteLength !== undefined
-    ? byteLength === 0 ? "none" : "length"
-    : exchange.hasBody
-    ? "chunked"
-    : "none";
-  const answer = (status: number, text: string) => {
-    answered = true;
-    respondText(exchange, status, text);
-  };
-  const failed = (error: unknown) => {
-    const slow = error instanceof SallyportError && causeCode(error) === "deadline_exceeded";
-    options.failed?.(error);
+
+  /** Resolves when the request's head has been sent, or when the visitor has been told why not. */
+  async start(): Promise<void> {
+    const { request, visitor, upgrade } = this.#exchange;
+    const byteLength = contentLengthOf(request.fields);
+    if (byteLength !== undefined && byteLength > this.#bodyMaxBytes) return this.#refuseBody();
+    const { clock, answerTimeoutMs } = this.#options;
+    const timer = clock.after(answerTimeoutMs, () => this.#timeOut());
+    try {
+      this.#server = await this.#client.request({
+        method: request.method,
+        target: request.target,
+        fields: forwardedFields(this.#exchange),
+        body: bodyKind(byteLength, this.#exchange.hasBody),
+        byteLength,
+        upgrade,
+        answered: (head) => {
+          timer.cancel();
+          if (this.#answered) return;
+          this.#answered = true;
+          this.#exchange.respond(head);
+        },
+      }, () => this.#options.dial(visitor));
+    } catch (error) {
+      timer.cancel();
+      if (!this.#answered) this.#fail(error);
+      return;
+    }
+    this.#join(this.#server, timer);
+  }
+
+  /** Joins the visitor's stream and the server's. */
+  #join(server: BodyStream, timer: Timer): void {
+    const { stream, upgrade } = this.#exchange;
+    let ended = false;
+    server.attach({
+      data: (chunk) => {
+        if (!stream.write(chunk)) server.pause();
+      },
+      end: () => {
+        ended = true;
+        stream.closeWrite();
+      },
+      drain: () => stream.resume(),
+      close: (error) => {
+        timer.cancel();
+        if (!this.#answered) this.#fail(error ?? new Error("it ended the connection"));
+        else if (error !== undefined && !ended) stream.abort(error);
+        else stream.release();
+      },
+    });
+    if (this.#timedOut) {
+      // The deadline passed while it was connecting.
+      server.abort();
+      return;
+    }
+    stream.attach({
+      data: (chunk) => {
+        this.#bodyBytes += chunk.length;
+        if (this.#bodyBytes > this.#bodyMaxBytes && upgrade === undefined) {
+          if (!this.#answered) this.#refuseBody();
+          server.abort();
+          return;
+        }
+        if (!server.write(chunk)) stream.pause();
+      },
+      end: () => server.closeWrite(),
+      drain: () => server.resume(),
+      close: (error) => {
+        timer.cancel();
+        if (error !== undefined) {
+          this.#answered = true;
+          server.abort(error);
+        } else server.release();
+      },
+    });
+  }
+
+  #timeOut(): void {
+    if (this.#answered) return;
+    this.#timedOut = true;
+    const reason = `Cannot reach server: no answer in ${this.#options.answerTimeoutMs / 1000} s`;
+    this.#fail(new SallyportError("deadline_exceeded", reason, { side: "local", retryable: true }));
+    this.#server?.abort();
+  }
+
+  #fail(error: unknown): void {
+    const { failed, log = silentLogger } = this.#options;
+    const { request, visitor } = this.#exchange;
+    failed?.(error);
     log.warn(
       { visitor: visitor.address, method: request.method, path: printableName(request.target) },
-      `Cannot pass request on: ${errorMessage(error)}`,
+      `Cannot forward request: ${errorMessage(error)}`,
     );
     if (error instanceof SallyportError && error.code === "limit_exceeded") {
-      answer(503, "This service is busy. Try again in a moment.");
-    } else if (slow) answer(504, "The server behind this name didn't answer in time.");
-    else answer(502, "The server behind this name can't be reached, or doesn't speak HTTP.");
-  };
-  let server: BodyStream | undefined;
-  let timedOut = false;
-  const timer = clock.after(options.answerTimeoutMs, () => {
-    if (answered) return;
-    timedOut = true;
-    const why = `no answer in ${options.answerTimeoutMs / 1000} s`;
-    failed(
-      new SallyportError("deadline_exceeded", `Cannot reach server: ${why}`, {
-        side: "local",
-        retryable: true,
-      }),
-    );
-    server?.abort();
-  });
-  try {
-    server = await client.request({
-      method: request.method,
-      target: request.target,
-      fields: forwardedFields(exchange),
-      body,
-      byteLength,
-      upgrade,
-      answered: (head) => {
-        timer.cancel();
-        if (answered) return;
-        answered = true;
-        exchange.respond(head);
-      },
-    }, () => options.dial(visitor));
-  } catch (error) {
-    timer.cancel();
-    if (!answered) failed(error);
-    return;
+      this.#answer(503, "This service is busy. Try again in a moment.");
+    } else if (error instanceof SallyportError && causeCode(error) === "deadline_exceeded") {
+      this.#answer(504, "The server behind this name didn't answer in time.");
+    } else this.#answer(502, "The server behind this name can't be reached, or doesn't speak HTTP.");
   }
-  let received = 0;
-  let ended = false;
-  const target = server;
-  target.attach({
-    data: (chunk) => {
-      if (!stream.write(chunk)) target.pause();
-    },
-    end: () => {
-      ended = true;
-      stream.closeWrite();
-    },
-    drain: () => stream.resume(),
-    close: (error) => {
-      timer.cancel();
-      if (!answered) failed(error ?? new Error("it ended the connection"));
-      else if (error !== undefined && !ended) stream.abort(error);
-      else stream.release();
-    },
-  });
-  if (timedOut) {
-    // The deadline passed while it was connecting.
-    target.abort();
-    return;
+
+  #refuseBody(): void {
+    this.#answer(413, `This service accepts requests of up to ${this.#bodyMaxBytes} bytes.`);
   }
-  stream.attach({
-    data: (chunk) => {
-      received += chunk.length;
-      if (received > requestBodyMaxBytes && upgrade === undefined) {
-        if (!answered) answer(413, `This service accepts requests of up to ${requestBodyMaxBytes} bytes.`);
-        target.abort();
-        return;
-      }
-      if (!target.write(chunk)) stream.pause();
-    },
-    end: () => target.closeWrite(),
-    drain: () => target.resume(),
-    close: (error) => {
-      timer.cancel();
-      if (error !== undefined) {
-        answered = true;
-        target.abort(error);
-      } else target.release();
-    },
-  });
+
+  #answer(status: number, text: string): void {
+    this.#answered = true;
+    respondText(this.#exchange, status, text);
+  }
+}
+
+/** How the request's body is framed towards the server (RFC 9112, section 6). */
+function bodyKind(byteLength: number | undefined, hasBody: boolean): "none" | "length" | "chunked" {
+  if (byteLength !== undefined) return byteLength === 0 ? "none" : "length";
+  return hasBody ? "chunked" : "none";
 }
 
 function causeCode(error: SallyportError): string {

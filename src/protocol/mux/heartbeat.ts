@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, startsWith } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import { type Filler, newChannelId } from "../../wire/snitun/snitun_frame.ts";
 import type { MuxClock } from "./host.ts";
@@ -93,7 +93,7 @@ export class Heartbeat {
   received(which: "ping" | "pong" | undefined, id: Bytes): boolean {
     if (which === "ping") {
       this.#events.sendPing("pong", id);
-    } else if (which === "pong" && this.#pingId?.every((byte, i) => byte === id[i])) {
+    } else if (which === "pong" && this.#pingId !== undefined && startsWith(id, this.#pingId)) {
       this.#pingId = undefined;
       this.rttMs = this.#host.nowMs() - this.#pingedMs;
     } else {

@@ -6,7 +6,7 @@
  */
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, sameBytes } from "../../bytes/bytes.ts";
 import { certificateFingerprint } from "../../crypto/certificate.ts";
 import { SallyportError } from "../../errors.ts";
 import { MemoryConn } from "./memory_conn.ts";
@@ -153,9 +153,7 @@ class Dialling {
   #distrust(certificatePem: string, fingerprint: Bytes): string | undefined {
     const { trust } = this.options;
     if ("fingerprint" in trust) {
-      return trust.fingerprint.every((byte, i) => byte === fingerprint[i])
-        ? undefined
-        : "it isn't the pinned one";
+      return sameBytes(trust.fingerprint, fingerprint) ? undefined : "it isn't the pinned one";
     }
     return wrongWith(certificatePem, trust, this.#host.time.clock.wallMs());
   }

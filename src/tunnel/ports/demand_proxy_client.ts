@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { startsWith } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { Bytes, ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import {
@@ -149,7 +150,7 @@ class Holder implements ByteStreamHandler {
 
   /** snocat grants a port before opening it; if opening fails, a refusal follows the grant. */
   #whyTaken(): SallyportError {
-    const late = encodeGrant(undefined).every((byte, index) => byte === this.#farewell[index]);
+    const late = startsWith(this.#farewell, encodeGrant(undefined));
     return late
       ? failed("limit_exceeded", "the server couldn't open it")
       : new SallyportError("shutdown", "Public port lost: the server revoked it", {

@@ -1,5 +1,5 @@
 /**
- * HTTP/2's frames (RFC 9113 §4 and §6): a header of 9 bytes, and what it says of the bytes behind it.
+ * HTTP/2's frames (RFC 9113 §4 and §6): a header of 9 bytes, and what it says of the bytes after it.
  *
  * @module
  */
@@ -78,7 +78,7 @@ export function readFrameHeader(bytes: Bytes, at: number): FrameHeader {
   };
 }
 
-/** A frame with room for `byteLength` bytes behind its header. */
+/** A frame with room for `byteLength` bytes after its header. */
 export function makeFrame(type: number, flags: number, id: number, byteLength: number): Bytes {
   const frame = new Uint8Array(FRAME_HEADER_BYTES + byteLength);
   writeFrameHeader(frame, 0, { byteLength, type, flags, id });

@@ -57,7 +57,7 @@ export function readRequestFields(received: readonly Field[]): RequestOutcome {
   return { kind: "head", head: { method, target, authority, fields } };
 }
 
-/** Whether fields behind a body are allowed: they are dropped, but must be proper ones. */
+/** Whether fields after a body are allowed: they are dropped, but must be proper ones. */
 export function areTrailers(fields: readonly Field[]): boolean {
   return fields.every(([name, value]) => NAME.test(name) && VALUE.test(value));
 }

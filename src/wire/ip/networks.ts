@@ -121,7 +121,7 @@ function parseNetwork(cidr: string): Network {
   const masked = bytes.map((byte, index) => byte & mask(bits - index * 8));
   if (masked.some((byte, index) => byte !== bytes[index])) {
     throw wrong(
-      `has bits behind its prefix; did you mean ${ipaddr.fromByteArray(masked).toString()}/${bits}?`,
+      `has bits set after its prefix; did you mean ${ipaddr.fromByteArray(masked).toString()}/${bits}?`,
     );
   }
   return { bytes, bits };

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, startsWith } from "../../bytes/bytes.ts";
 import { Slab } from "../../bytes/slab.ts";
 import { SallyportError } from "../../errors.ts";
 import { ipText, parseIp } from "../ip/networks.ts";
@@ -216,8 +216,8 @@ function decodeAddress(bytes: Bytes): string | undefined {
   return ipText(bytes.subarray(1, 1 + length));
 }
 
-const PING_TEXT = [0x70, 0x69, 0x6e, 0x67]; // "ping"
-const PONG_TEXT = [0x70, 0x6f, 0x6e, 0x67]; // "pong"
+const PING_TEXT = new TextEncoder().encode("ping");
+const PONG_TEXT = new TextEncoder().encode("pong");
 
 /** The `extra` of a ping or a pong. */
 export function encodePing(which: "ping" | "pong", random: Filler): Bytes {
@@ -229,10 +229,10 @@ export function encodePing(which: "ping" | "pong", random: Filler): Bytes {
 
 /** Whether a decrypted PING header is a ping. */
 export function isPing(header: Bytes): boolean {
-  return PING_TEXT.every((byte, i) => header[EXTRA_AT + i] === byte);
+  return startsWith(header, PING_TEXT, EXTRA_AT);
 }
 
 /** Whether a decrypted PING header is a pong. */
 export function isPong(header: Bytes): boolean {
-  return PONG_TEXT.every((byte, i) => header[EXTRA_AT + i] === byte);
+  return startsWith(header, PONG_TEXT, EXTRA_AT);
 }

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, startsWith } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 
 /** sodium-tcp: largest body of a PDU (spec; one byte more closes). */
@@ -265,9 +265,8 @@ export function encodeMessage(text: string, announcement?: Announcement): Bytes 
 
 /** The announcement of a Sallyport server in its message, if any; the key is a copy. */
 export function parseAnnouncement(message: Bytes): Announcement | undefined {
-  const mark = message.subarray(ANNOUNCEMENT_OFFSET, ANNOUNCEMENT_OFFSET + 8);
   if (message[ANNOUNCEMENT_OFFSET - 1] !== 0) return undefined;
-  if (!ANNOUNCEMENT_MARK.every((byte, index) => byte === mark[index])) return undefined;
+  if (!startsWith(message, ANNOUNCEMENT_MARK, ANNOUNCEMENT_OFFSET)) return undefined;
   const keyAt = ANNOUNCEMENT_OFFSET + 8;
   return {
     publicKey: message.slice(keyAt, keyAt + KEY_BYTES),

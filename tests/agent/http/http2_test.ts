@@ -423,7 +423,7 @@ describe("serveHttp2", () => {
       await stalled.network.advance(10_000);
     }
     assert.equal(stalled.visitor.resets.get(1), Reason.CANCEL);
-    assert.match(String(lost[0]), /no byte either way for 200 s/);
+    assert.match(String(lost[0]), /no byte in either direction for 200 s/);
 
     await stalled.visitor.send(head(3));
     stalled.visitor.leave();

@@ -60,7 +60,7 @@ export interface MaliceRow {
   readonly peakMib: number;
   /** Processor seconds a second that the edge used before and during the attack: unlike times, no matter of load. */
   readonly processor: { readonly before: number; readonly during: number };
-  /** Sessions that the attacker opened: each came behind the end of another. */
+  /** Sessions that the attacker opened: each came after the end of another. */
   readonly sessions: number;
 }
 

@@ -78,7 +78,7 @@ async function turns(): Promise<void> {
 }
 
 describe("httpControlLink: listen()", () => {
-  it("asks for the changes behind those that it knows, with the edge's proof", async () => {
+  it("asks for the changes after those that it knows, with the edge's proof", async () => {
     for (const [since, query] of [[undefined, ""], [0, "?since=0"], [17, "?since=17"]] as const) {
       const { requests, proof, closing, over } = await listening(since);
       assert.equal(requests[0]!.url, `https://m.test/base/v1/edges/changes${query}`);

@@ -25,7 +25,7 @@ describe("TokenBucket", () => {
     assert.equal(bucket.waitMs, 0);
   });
 
-  it("take() behind a quiet time finds a burst and no more", () => {
+  it("take() after a quiet time finds a burst and no more", () => {
     const clock = new VirtualClock();
     const bucket = new TokenBucket(clock, 1_000, 50);
     clock.run(3_600_000);

@@ -113,7 +113,7 @@ describe("CurveConnection: an authenticated peer that breaks the rules ends its 
       /more streams than are allowed/,
     ],
     ["a stream of ours that isn't open", [stream(7, 0, 1)], /isn't open/],
-    ["bytes behind the end", [stream(2, 0, 5, true), stream(2, 5, 1)], /final size changes/],
+    ["bytes after the end", [stream(2, 0, 5, true), stream(2, 5, 1)], /final size changes/],
     ["another end", [stream(2, 0, 5, true), stream(2, 0, 4, true)], /final size changes/],
     ["an end before what came", [stream(2, 0, 50), stream(2, 0, 10, true)], /less than the bytes received/],
     [

@@ -8,7 +8,7 @@ const W = REPLAY_WINDOW;
 /** After WireGuard's table: each line one number, and whether it is taken. */
 const TABLES: Record<string, [number, boolean][]> = {
   "from zero": [[0, true], [1, true], [1, false], [9, true], [8, true], [7, true], [7, false], [0, false]],
-  "zero behind a later one": [[3, true], [0, true], [0, false], [-1, false], [NaN, false]],
+  "zero after a later one": [[3, true], [0, true], [0, false], [-1, false], [NaN, false]],
   "a word's edges": [[31, true], [32, true], [31, false], [63, true], [64, true], [33, true], [32, false], [
     64,
     false,

@@ -36,7 +36,7 @@ describe("RestartCheck", () => {
     }
   });
 
-  it("gives up behind three answers, of which each question gets one", () => {
+  it("gives up after three answers, of which each question gets one", () => {
     const { connection, check, tick } = bench();
     connection.probesInVain = 3;
     check.answered();

@@ -156,7 +156,7 @@ describe("SealedAgentHandshake and SealedEdgeHandshake", () => {
     }
   });
 
-  it("takes nothing behind the first flight before its answer", () => {
+  it("takes nothing after the first flight before its answer", () => {
     const edge = new TestEdgeSide(sodium);
     const agent = edge.dial();
     assert.throws(() => edge.accept().push(concat(agent.first, new Uint8Array(1))), {
@@ -168,7 +168,7 @@ describe("SealedAgentHandshake and SealedEdgeHandshake", () => {
     const edge = new TestEdgeSide(sodium);
     const firsts = [0x16, 0x67, 0x50, 0x0d, 0x42];
     const agent = edge.dial({ fill: (into) => void into.fill(into.length === SALT ? firsts.shift()! : 5) });
-    // The secret key has the same length as the salt, and is drawn behind it.
+    // The secret key has the same length as the salt, and is drawn after it.
     assert.equal(agent.first[0], 0x42);
   });
 });

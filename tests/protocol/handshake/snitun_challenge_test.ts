@@ -102,7 +102,7 @@ describe("EdgeChallenge and AgentChallenge", () => {
       assertInStep(ends);
     });
 
-    it(`${cipher}: the agent gives back what lies behind the challenge`, () => {
+    it(`${cipher}: the agent gives back what lies after the challenge`, () => {
       const ends = pair(cipher);
       const edge = new EdgeChallenge(ends.edgeSealer, ends.edgeOpener);
       const challenged = new AgentChallenge(ends.agentSealer, ends.agentOpener).push(

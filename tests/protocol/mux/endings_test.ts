@@ -67,7 +67,7 @@ describe("Endings", () => {
       [],
     ],
     [
-      "one whose end stands behind its bytes is reset when they stand still",
+      "one whose end is queued behind its bytes is reset when they stand still",
       {
         outgoing: { byteLength: 9 },
         closePending: true,
@@ -76,7 +76,7 @@ describe("Endings", () => {
       ["reset a"],
     ],
     [
-      "one whose end stands behind its bytes goes on while they move",
+      "one whose end is queued behind its bytes goes on while they move",
       {
         outgoing: { byteLength: 9 },
         closePending: true,

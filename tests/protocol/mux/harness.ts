@@ -108,7 +108,7 @@ export interface WorldOptions extends WireOptions {
 const KEY: Bytes = new Uint8Array(32).fill(7);
 const IV: Bytes = new Uint8Array(16).fill(9);
 
-/** An edge and an agent behind their handshake, of any dialect. */
+/** An edge and an agent after their handshake, of any dialect. */
 export class WireWorld<Mux extends Multiplexer<Stream>, Stream> {
   nowMs = 1000;
   readonly record: boolean;

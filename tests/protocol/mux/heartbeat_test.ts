@@ -112,7 +112,7 @@ describe("Heartbeat: silence", () => {
     assert.equal(ended, "pong_missing at 15000");
   });
 
-  it("hold() stops the count while this side doesn't read, and starts it anew behind it", () => {
+  it("hold() stops the count while this side doesn't read, and restarts it afterwards", () => {
     const { heartbeat, until } = bench();
     heartbeat.hold(true);
     assert.equal(until(100_000), undefined);

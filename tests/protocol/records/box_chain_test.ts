@@ -64,7 +64,7 @@ describe("BoxChain", () => {
     assert.deepEqual(asked().slice(1), [small("0000000001", KEY), small("0000000001", KEY)]);
   });
 
-  it("goes on with the next key, and nonces from 0, behind 32,768 records of two boxes", () => {
+  it("goes on with the next key, and nonces from 0, after 32,768 records of two boxes", () => {
     assert.equal(SEALED_REKEY_RECORDS, 32_768);
     const { seal, asked } = bench();
     for (let i = 0; i < 65_536; i++) seal(0);

@@ -138,7 +138,7 @@ describe("RecordSealer and RecordOpener", () => {
     assert.throws(() => seal(new Uint8Array(SEALED_RECORD_MAX_BYTES + 1)), RangeError);
   });
 
-  it("get new keys behind so many, without a word", () => {
+  it("get new keys after so many, without a word", () => {
     const { seal, open, got } = ends(sodium);
     for (let i = 0; i < SEALED_REKEY_RECORDS + 3; i++) {
       open(seal(new Uint8Array([i & 255])));

@@ -26,7 +26,7 @@ describe("openEdgeProof()", () => {
     assert.deepEqual(opens(sealed("edge-1.example:8443")), { edge: "edge-1.example:8443", key });
   });
 
-  it("takes a proof within two minutes of its making, before and behind", () => {
+  it("takes a proof within two minutes of its making, before and after", () => {
     assert.equal(EDGE_PROOF_WINDOW_S, 120);
     for (
       const [offMs, good] of [[120_000, true], [120_001, false], [-120_000, true], [-120_001, false]] as const

@@ -71,7 +71,7 @@ describe("TokenReader", () => {
         const { reader } = makeReader();
         assert.equal(reader.push(token.subarray(0, cut), START_MS), undefined);
         const opened = reader.push(token.subarray(cut), START_MS + 1);
-        // Without padding, a last piece that is small is waited behind for a moment.
+        // Without padding, the reader waits a moment after a small last piece.
         assert.ok(padding === 0 || opened !== undefined);
         assertOpened(opened ?? reader.tick(START_MS + 1 + TOKEN_PAUSE_FIRST_MS), token, hostname);
       }
@@ -90,7 +90,7 @@ describe("TokenReader", () => {
       assertOpened(opened ?? reader.tick(START_MS + TOKEN_PAUSE_FIRST_MS), token, hostname);
     });
 
-    it(`refuses bytes behind the token, in the same chunk and after it (${padding} signs)`, () => {
+    it(`refuses bytes after the token, in the same chunk and after it (${padding} signs)`, () => {
       for (const more of [0x41, 0x3d, 0x0a, 0x00]) {
         const { reader } = makeReader();
         const together = concat(token, Uint8Array.of(more));

@@ -49,7 +49,7 @@ async function roundTrip(control: WatchedQuicStream): Promise<void> {
 }
 
 describe("listenQuic: an edge that is offered streams", () => {
-  test("takes them first, in order, and opens its own behind them", async (site) => {
+  test("takes them first, in order, and opens its own after them", async (site) => {
     const { conn, ear, control } = await site.login();
     const offers = [await offer(conn), await offer(conn)];
     await roundTrip(control);

@@ -155,7 +155,7 @@ describe("listenQuic: an agent before the verdict", () => {
       ["has a login that is too long", "token_invalid", (agent) => agent.open(new Uint8Array([0x40, 0x01]))],
       ["has an empty login", "token_invalid", (agent) => agent.open(new Uint8Array(2))],
       ["shows nonsense", "token_invalid", (agent) => agent.open(NONSENSE)],
-      ["writes on behind its login", "token_invalid", async (agent, token) => {
+      ["writes on after its login", "token_invalid", async (agent, token) => {
         await showToken(await agent.open(), token, OPEN);
       }],
       ["ends its stream", "connection_lost", async (agent, token) => {
@@ -228,7 +228,7 @@ describe("listenQuic: an agent that has been let in", () => {
     ["DATA before OPEN", (agent) => agent.open(data(1))],
     ["FIN before OPEN", (agent) => agent.open(FIN)],
     ["a second OPEN", (agent) => agent.open(OPEN, OPEN)],
-    ["DATA behind FIN", (agent) => agent.open(OPEN, FIN, data(1))],
+    ["DATA after FIN", (agent) => agent.open(OPEN, FIN, data(1))],
     ["a second FIN", (agent) => agent.open(OPEN, FIN, FIN)],
     ["more than a stream's credit", (agent) => agent.open(OPEN, data(65_536), data(65_536), data(1))],
     ["a frame that is too long", (agent) => agent.open(OPEN, new Uint8Array([2, 1, 0, 1, 0, 0, 0, 0]))],

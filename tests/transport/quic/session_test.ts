@@ -347,11 +347,11 @@ describe("QuicSession: QUIC streams", () => {
     ["FIN on the control stream", (lone) => lone.tell(FIN, 0)],
     ["RESET on the control stream", (lone) => lone.reset(0, "aborted")],
     ["OFFER on the control stream", (lone) => lone.tell(OFFER, 0)],
-    ["DATA behind an OFFER", (lone) => {
+    ["DATA after an OFFER", (lone) => {
       lone.tell(OFFER, 0x8000_0001);
       lone.tell(DATA, 0x8000_0001, pattern(1, 1));
     }],
-    ["OPEN behind an OFFER", (lone) => {
+    ["OPEN after an OFFER", (lone) => {
       lone.tell(OFFER, 0x8000_0001);
       lone.say(encodeOpen(0x8000_0001, { ...CALLER, creditBytes: 1 }));
     }],

@@ -244,7 +244,7 @@ describe("sealedTransport: a session ends at once, alone, and with a reason", ()
     await test.assertNothingLeft();
   });
 
-  it("by a byte behind the login while it is being decided, silently, whatever is decided", async () => {
+  it("by a byte after the login while it is being decided, silently, whatever is decided", async () => {
     for (const lets of [true, false]) {
       const test = await start({
         authorize: () =>
@@ -267,7 +267,7 @@ describe("sealedTransport: a session ends at once, alone, and with a reason", ()
     }
   });
 
-  it("by a byte behind the login, before the verdict", async () => {
+  it("by a byte after the login, before the verdict", async () => {
     const authorized: string[] = [];
     const test = await start({ authorize: ({ transport }) => void authorized.push(transport) });
     const { end, write } = await greet(test);

@@ -218,12 +218,12 @@ describe("sealedTransport: strangers", () => {
       const { first } = firstFlight(test);
       return flipped(first, first.length - 1);
     }],
-    ["a first flight with a byte behind it", (test) => concat(firstFlight(test).first, new Uint8Array(1))],
+    ["a first flight with a byte after it", (test) => concat(firstFlight(test).first, new Uint8Array(1))],
   ];
   for (const [what, bytes] of strangers) {
     it(`hear nothing, and are dropped at a time that tells nothing: ${what}`, async () => {
       const test = await start();
-      // Whole: cut right behind the flight, the byte behind it would come after the answer.
+      // Whole: cut right after the flight, the byte after it would come after the answer.
       test.network.setLink(VISITOR_HOST, EDGE_HOST, { pieceMaxBytes: Number.MAX_SAFE_INTEGER });
       const times = new Set<number>();
       // Drawn times may agree, six of them don't all.
@@ -293,7 +293,7 @@ describe("sealedTransport: strangers", () => {
     await test.assertNothingLeft();
   });
 
-  it("that stay silent behind the answer are dropped in time", async () => {
+  it("that stay silent after the answer are dropped in time", async () => {
     const test = await start();
     const conn = await test.dial(VISITOR_HOST, SEALED_PORT);
     conn.write(firstFlight(test).first);

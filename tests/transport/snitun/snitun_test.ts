@@ -103,7 +103,7 @@ describe("dialSnitun over TCP: an agent's dial", () => {
     await test.assertNothingLeft();
   });
 
-  it("that is closed behind the token, by FIN or reset, was refused", async () => {
+  it("that is closed after the token, by FIN or reset, was refused", async () => {
     for (const how of ["release", "abort"] as const) {
       const { test, token, accepted } = await withEdge((edge) => edge.onData = () => edge[how]());
       await assert.rejects(test.connect(token), {
@@ -185,7 +185,7 @@ describe("dialSnitun over TCP: an agent's dial", () => {
     await test.assertNothingLeft();
   });
 
-  it("that meets garbage behind a good challenge loses its session, not its process", async () => {
+  it("that meets garbage after a good challenge loses its session, not its process", async () => {
     const { test, token, accepted } = await withEdge(() => {});
     const { aesKey, aesIv } = token.claims;
     const { agent, dialled } = test.begin(token);

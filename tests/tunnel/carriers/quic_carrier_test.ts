@@ -77,7 +77,7 @@ const watch = (stream: ByteStream, attach = true): Watched => new Watched(stream
 
 for (const backPressure of [true, false]) {
   describe(`QuicCarrier ${backPressure ? "with" : "without"} receive back-pressure`, () => {
-    it("keeps what comes while a stream isn't read, in order, with its end and its close behind", () =>
+    it("keeps what comes while a stream isn't read, in order, with its end and its close after it", () =>
       withPair(backPressure, async ({ near, next, wait, far }) => {
         const sender = watch(await near.open());
         const bytes = pattern(500_000);

@@ -30,7 +30,7 @@ async function connect(
 const until = (near: Watched, text: string) => near.until(() => near.text.includes(text));
 
 describe("httpService", () => {
-  it("is answered by a fetch handler, and ends behind the answer", { timeout }, async () => {
+  it("is answered by a fetch handler, and ends after the answer", { timeout }, async () => {
     const { near, close } = await connect(async (request, { tunnel }) => {
       const { pathname, search, host } = new URL(request.url);
       const body = await request.text();

@@ -55,7 +55,7 @@ describe("encodeCreditFrame and checkCreditHeader", () => {
     ]);
   });
 
-  it("encodeCreditFrame() puts the body behind", () => {
+  it("encodeCreditFrame() puts the body after the header", () => {
     assert.equal(toHex(encodeCreditFrame(2, 5, hex("aabb"))), "0200000200000005aabb");
   });
 
@@ -139,7 +139,7 @@ describe("encodeOpen and decodeOpen", () => {
     ["an address that is cut", "00000000 0000 04 0102"],
     ["no length of a name", "00000000 0000 04 01020304"],
     ["a name that is cut", "00000000 0000 00 02 61"],
-    ["a byte behind the name", "00000000 0000 00 01 61 62"],
+    ["a byte after the name", "00000000 0000 00 01 61 62"],
     ["a blank in the name", "00000000 0000 00 01 20"],
     ["DEL in the name", "00000000 0000 00 01 7f"],
   ];

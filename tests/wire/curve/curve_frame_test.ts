@@ -119,7 +119,7 @@ describe("readFrames and FrameWriter", () => {
     });
   }
 
-  it("one behind the other, padding between", () => {
+  it("one after the other, padding between", () => {
     const all = write((writer) => {
       for (const [, bytes] of SAMPLES) {
         writer.bytes(bytes);

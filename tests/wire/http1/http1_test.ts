@@ -104,7 +104,7 @@ describe("endToEnd and upgradeOf", () => {
     assert.equal(upgradeOf([["upgrade", "websocket"]]), undefined);
   });
 
-  it("of an answer stand behind its status and the phrase that goes with it", () => {
+  it("of an answer stand after its status and the phrase that goes with it", () => {
     const phrases: [number, string][] = [
       ...[[100, "Continue"], [101, "Switching Protocols"], [200, "OK"], [204, "No Content"]] as const,
       ...[[304, "Not Modified"], [400, "Bad Request"], [404, "Not Found"], [
@@ -218,7 +218,7 @@ describe("BodyReader", () => {
     assert.deepEqual(push(reader, "d"), [0, "", true]);
   });
 
-  it("in chunks isn't whole when the connection ends, and takes nothing behind its end", () => {
+  it("in chunks isn't whole when the connection ends, and takes nothing after its end", () => {
     const reader = new BodyReader({ kind: "chunked" });
     assert.deepEqual(push(reader, "3\r\nabc"), [6, "abc", false]);
     assert.equal(reader.end(), false);

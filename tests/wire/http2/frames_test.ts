@@ -35,7 +35,7 @@ describe("makeFrame and readFrameHeader", () => {
 });
 
 describe("frameOf", () => {
-  it("puts the payload behind the header", () => {
+  it("puts the payload after the header", () => {
     const frame = frameOf(FrameType.PING, 1, 0, [1, 2, 3, 4, 5, 6, 7, 8]);
     assert.deepEqual([...frame], [0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
   });

@@ -101,7 +101,7 @@ describe("encodeFields and HpackDecoder", () => {
     const faults: readonly [string, string][] = [
       ["80", "an index of 0"],
       ["ff ff ff ff ff ff 0f", "an index that never ends"],
-      ["be", "an index behind the table"],
+      ["be", "an index after the table"],
       ["00 05 6162", "a name that is cut off"],
       ["82 3f e1 1f", "a table's size in the middle"],
       ["3f e2 1f", "a table larger than allowed"],
@@ -176,8 +176,8 @@ describe("readRequestFields", () => {
       ["", "1"],
     ];
     for (const field of malformed) assert.equal(kind(...GET, field), "malformed", field.join(": "));
-    assert.equal(kind(["x-own", "1"], ...GET), "malformed", "a pseudo-field behind others");
-    assert.equal(kind(["x-own", "1"], ["cookie", "a=1"], ...GET), "malformed", "behind a cookie as well");
+    assert.equal(kind(["x-own", "1"], ...GET), "malformed", "a pseudo-field after others");
+    assert.equal(kind(["x-own", "1"], ["cookie", "a=1"], ...GET), "malformed", "after a cookie as well");
     for (const missing of [0, 1, 2]) assert.equal(kind(...GET.toSpliced(missing, 1)), "malformed");
     const bad: readonly [number, Field][] = [
       [0, [":method", "CONNECT"]],

@@ -16,7 +16,7 @@ const text = (line: string): Bytes => Uint8Array.from(line, (c) => c.charCodeAt(
 const v4 = [{ host: "192.0.2.1", port: 51234 }, { host: "198.51.100.7", port: 443 }] as const;
 const v6 = [{ host: "2001:db8::1", port: 1 }, { host: "2001:db8::2", port: 65535 }] as const;
 
-/** A header of version 2 with these TLVs behind its addresses. */
+/** A header of version 2 with these TLVs after its addresses. */
 function withTlvs(...tlvs: number[][]): Bytes {
   const header = Uint8Array.from([...encodeProxyHeader(2, ...v4), ...tlvs.flat()]);
   new DataView(header.buffer).setUint16(14, header.length - 16);
@@ -92,7 +92,7 @@ describe("encodeProxyHeader and parseProxyHeader", () => {
     assert.equal((parseProxyHeader(udp) as { source?: unknown }).source, undefined);
   });
 
-  it("pass over the TLVs behind the addresses", () => {
+  it("pass over the TLVs after the addresses", () => {
     const header = encodeProxyHeader(2, ...v4);
     const longer = new Uint8Array([...header, 4, 0, 1, 9]);
     longer[15] += 4;

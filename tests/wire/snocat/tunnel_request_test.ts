@@ -43,7 +43,7 @@ describe("encodeGreeting and decodeGreeting", () => {
 });
 
 describe("encodeAddress and decodeAddress", () => {
-  it("stand behind a length of four bytes", () => {
+  it("stand after a length of four bytes", () => {
     assert.equal(hex(encodeAddress("/a")), "00000002" + "2f61");
     assert.equal(hex(encodeAddress("")), "00000000");
     assert.equal(hex(encodeAddress("/é")), "00000003" + "2fc3a9");

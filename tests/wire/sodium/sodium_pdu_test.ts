@@ -133,7 +133,7 @@ describe("parseHeader and the codecs of PDUs", () => {
     assert.equal(printableText(new TextEncoder().encode("a\x1b[2Jb\r\nc")), "a?[2Jb??c");
   });
 
-  it("carries an announcement behind the text, where a C client doesn't look", () => {
+  it("carries an announcement after the text, where a C client doesn't look", () => {
     const announcement = { publicKey: new Uint8Array(32).fill(7), aes: true };
     const message = encodeMessage("Welcome.", announcement);
     assert.equal(message.length, 128);

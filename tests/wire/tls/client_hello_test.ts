@@ -144,7 +144,7 @@ describe("ClientHelloReader", () => {
     const long = new Uint8Array(HELLO_MAX_BYTES + 100);
     long.set(head);
     const endless = records(long, 16_384).slice(0, HELLO_MAX_BYTES + 50);
-    // Just before the cap a record begins that is wrong just behind it: the cap decides, not how much came at once.
+    // Just before the cap a record begins that is wrong just after it: the cap decides, not how much came at once.
     const wrongBehind = records(long, 16_000);
     const fifth = 4 * 16_005;
     const last = records(long.subarray(0, HELLO_MAX_BYTES - fifth - 5 - 2), 16_384);

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, startsWith } from "../../../bytes/bytes.ts";
 import { CHANNEL_ID_BYTES } from "../../../wire/snitun/snitun_frame.ts";
 
 /**
@@ -144,7 +144,7 @@ export class Flight {
   /** Handles a pong. Returns whether it was a mark's. */
   pong(id: Bytes, nowMs: number): boolean {
     const prefix = this.#prefix;
-    if (prefix === undefined || !prefix.every((byte, i) => byte === id[i])) return false;
+    if (prefix === undefined || !startsWith(id, prefix)) return false;
     const bytes = new DataView(id.buffer, id.byteOffset).getFloat64(COUNT_AT);
     // A peer that forges a mark harms only its own window.
     if (!(bytes > this.#seenBytes && bytes <= this.#markedBytes)) return true;

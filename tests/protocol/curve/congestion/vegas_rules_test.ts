@@ -1,4 +1,4 @@
-/** Vegas, rule by rule: its window behind single epochs of known round trips. Windows in packets of 1,000 bytes. */
+/** Vegas, rule by rule: its window after single epochs of known round trips. Windows in packets of 1,000 bytes. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { WINDOW_MAX_BYTES } from "../../../../src/protocol/curve/congestion/congestion.ts";
@@ -75,7 +75,7 @@ describe("Vegas: slow start", () => {
 
   // Base, and the round trips that still count as no queue, and that end it: an eighth of the base, 3 to 16 ms.
   for (const [base, stays, leaves] of [[50, 56.25, 56.3], [8, 11, 11.1], [400, 416, 416.1]] as const) {
-    it(`over ${base} ms ends behind eight round trips above ${stays} ms in a row`, () => {
+    it(`over ${base} ms ends after eight round trips above ${stays} ms in a row`, () => {
       const bench = new Bench();
       for (let i = 0; i < 8; i++) bench.ack(base);
       const within = (rttMs: number, count: number) => {
@@ -103,8 +103,8 @@ describe("Vegas: slow start", () => {
   }
 });
 
-describe("Vegas: an epoch behind slow start", () => {
-  // Window, round trip over a base of 50 ms, and the window behind it.
+describe("Vegas: an epoch after slow start", () => {
+  // Window, round trip over a base of 50 ms, and the window after it.
   const table: [string, number, number, number][] = [
     ["grows by a packet where none of its own are queued", 20, 50, 21],
     ["grows by a 32nd where that is more", 40, 50, 41.25],
@@ -158,7 +158,7 @@ describe("Vegas: an epoch behind slow start", () => {
 describe("Vegas: the path's base", () => {
   it("is the smallest round trip of the last 30 to 60 s", () => {
     const table: [number[], number][] = [
-      // Times of round trips of 60 ms behind one of 50 ms at 0; what the last one does to 40 packets.
+      // Times of round trips of 60 ms after one of 50 ms at 0; what the last one does to 40 packets.
       [[30_000], 38.667],
       [[30_001], 38.667],
       [[30_001, 60_001], 38.667 - 1.222],
@@ -182,7 +182,7 @@ describe("Vegas: the path's base", () => {
 });
 
 describe("Vegas: losses without a queue", () => {
-  // Acknowledged and lost in an epoch, over a base of 50 ms with 40 packets, and the window behind it.
+  // Acknowledged and lost in an epoch, over a base of 50 ms with 40 packets, and the window after it.
   const table: [string, number, number, number][] = [
     ["below a twentieth the window grows", 381, 19, 41.25],
     ["from a twentieth on it holds", 380, 20, 40],
@@ -224,7 +224,7 @@ describe("Vegas: losses without a queue", () => {
 });
 
 describe("Vegas: losses that count", () => {
-  it("a loss behind a queue above an eighth of the round trip costs a quarter, once a round trip", () => {
+  it("a loss with a queue above an eighth of the round trip costs a quarter, once a round trip", () => {
     const bench = avoiding(40);
     bench.epoch(57);
     const before = bench.packets;
@@ -271,7 +271,7 @@ describe("Vegas: losses that count", () => {
 });
 
 describe("Vegas: beside other traffic", () => {
-  /** One whose window fell behind seven epochs at 100 ms, the last at `lastMs`. */
+  /** One whose window fell after seven epochs at 100 ms, the last at `lastMs`. */
   function crowded(packets: number, lastMs = 100): Bench {
     const bench = avoiding(packets);
     for (let i = 0; i < 6; i++) {
@@ -341,7 +341,7 @@ describe("Vegas: beside other traffic", () => {
     }
   });
 
-  it("begins anew behind the end of the competition", () => {
+  it("begins anew after the end of the competition", () => {
     const bench = crowded(1_000);
     bench.epoch(51);
     for (let i = 0; i < 6; i++) bench.epoch(100);

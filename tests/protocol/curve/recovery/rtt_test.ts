@@ -17,7 +17,7 @@ describe("RttEstimate", () => {
     ]);
   });
 
-  // sample, the peer's delay, then latest, minimum, adjusted, smoothed and variation behind it.
+  // sample, the peer's delay, then latest, minimum, adjusted, smoothed and variation after it.
   const table: [number, number, number, number, number, number, number][] = [
     // The first sample is taken as it is (5.3).
     [100, 0, 100, 100, 100, 100, 50],

@@ -242,7 +242,7 @@ describe("StreamSet: sending", () => {
     assert.deepEqual([stream.bufferedBytes, other.stream.bufferedBytes], [0, 0]);
   });
 
-  it("bytes that come again with new ones behind them are delivered once, in order", () => {
+  it("bytes that come again with new ones after them are delivered once, in order", () => {
     const bench = new Bench();
     const all = pattern(300, 7);
     bench.set.data(2, 0, all.subarray(0, 100) as Bytes, false);
@@ -336,7 +336,7 @@ describe("StreamSet: packets that are lost", () => {
     const again = bench.pack();
     assert.deepEqual(again.frames.sort(), ["reset 5 aborted 0", "stream 1 0+10", "stream 3 0+20"]);
     bench.set.acked(again.packet);
-    // The first packet is given up once more, as behind a probe.
+    // The first packet is given up once more, as after a probe.
     bench.set.lost(packet);
     assert.deepEqual(bench.drain().frames.filter((frame) => frame.startsWith("stream")), []);
   });

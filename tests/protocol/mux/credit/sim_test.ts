@@ -143,7 +143,7 @@ describe("CreditSession: simulated sessions", () => {
     });
   });
 
-  it("ends each direction by itself, and the stream behind both", () => {
+  it("ends each direction by itself, and the stream after both", () => {
     const world = new World();
     const { stream, near, other, far } = world.join();
     stream.write(pattern(100_000, 1));
@@ -285,7 +285,7 @@ describe("CreditSession: simulated sessions", () => {
       new Uint8Array([...header(1, 8, 1), 0, 0, 0, 0, 0, 0, 0, 0]),
     ],
     ["a second FIN", "agent", new Uint8Array([...header(4, 0, 1), ...header(4, 0, 1)])],
-    ["DATA behind a FIN", "agent", new Uint8Array([...header(4, 0, 1), ...header(2, 1, 1), 0])],
+    ["DATA after a FIN", "agent", new Uint8Array([...header(4, 0, 1), ...header(2, 1, 1), 0])],
     [
       "a control character in a name",
       "agent",

@@ -101,7 +101,7 @@ describe("Flight", () => {
     flight.pong(marks[0], 3000);
     assert.equal(flight.full, true);
     flight.pong(marks.at(-1)!, 3001);
-    assert.equal(flight.markDue, true, "the bytes behind the last mark have to be seen too");
+    assert.equal(flight.markDue, true, "the bytes after the last mark have to be seen too");
     flight.pong(flight.mark(3001, prefix), 3002);
     assert.equal(flight.full, false);
   });

@@ -109,7 +109,7 @@ describe("ReceiveBudget: a stream", () => {
     assert.deepEqual(newer.events(), ["drop stream_overflow"]);
   });
 
-  it("is dropped when its peer sends on behind a PAUSE, sooner when it has seen it", () => {
+  it("is dropped when its peer sends on after a PAUSE, sooner when it has seen it", () => {
     for (const [pausesUnseen, most] of [[0, PAUSE_OVERRUN_BYTES], [1, PAUSE_UNSEEN_BYTES]] as const) {
       const { hold, stream, events } = bench();
       const one = stream();

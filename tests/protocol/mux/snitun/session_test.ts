@@ -123,7 +123,7 @@ describe("MuxSession: streams", () => {
     }
   });
 
-  it("keep the answer's direction open behind the visitor's FIN, as long as bytes come", () => {
+  it("keep the answer's direction open after the visitor's FIN, as long as bytes come", () => {
     const { world, visitor, endpoint, edge, agent } = open();
     edge.write(pattern(10, 1));
     edge.closeWrite();
@@ -151,7 +151,7 @@ describe("MuxSession: streams", () => {
     assert.deepEqual([visitor.ends, visitor.closes, endpoint.ends, endpoint.closes], [1, 1, 1, 1]);
   });
 
-  it("end by the agent's CLOSE right behind the answer", () => {
+  it("end by the agent's CLOSE right after the answer", () => {
     const { world, visitor, edge, agent } = open();
     edge.write(pattern(10, 1));
     edge.closeWrite();
@@ -167,7 +167,7 @@ describe("MuxSession: streams", () => {
   it("may be opened by the thousand in one turn: their frames go out in several writes", () => {
     for (const protocolVersion of [1, 2] as const) {
       const world = new World({ protocolVersion, windowBytes: 4_000_000 });
-      // A frame of another size in front, so that the buffer ends within one of those behind it.
+      // A frame of another size in front, so that the buffer ends within one of those after it.
       world.edge.mux.sendPing("ping", newChannelId(zeros));
       for (let i = 0; i < STREAMS_PER_SESSION_MAX; i++) world.edge.mux.open(V4).attach(new Recorder());
       world.settle();

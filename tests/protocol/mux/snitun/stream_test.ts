@@ -70,7 +70,7 @@ describe("MuxStream: writing", () => {
     });
   }
 
-  it("release() asks once, also behind closeWrite(), and not behind the end", () => {
+  it("release() asks once, also after closeWrite(), and not after the end", () => {
     const { stream, asked } = bench();
     stream.closeWrite();
     asked();
@@ -129,7 +129,7 @@ describe("MuxStream: receiving", () => {
     const over = bench();
     over.stream.dead = true;
     over.stream.attach(over.handler);
-    assert.deepEqual(over.asked(), ["schedule"], "attach() behind the end");
+    assert.deepEqual(over.asked(), ["schedule"], "attach() after the end");
   });
 
   it("flushIncoming() delivers as far as the handler takes it", () => {
