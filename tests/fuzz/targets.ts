@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { loadSodium } from "../../src/crypto/sodium.ts";
+import type { Sodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import {
   AckRanges,
@@ -112,6 +112,7 @@ import { curveSession } from "./curve_session.ts";
 import { http2Fields } from "./http2.ts";
 import { http2Server } from "./http2_server.ts";
 import { joined } from "./mutate.ts";
+import { loadMemoizedSodium } from "./memoized_sodium.ts";
 import { sessionTargets } from "./sessions.ts";
 import type { Target } from "./target.ts";
 
@@ -151,7 +152,7 @@ function short(value: unknown): string {
 
 /** All targets. */
 export async function makeTargets(): Promise<Target[]> {
-  const sodium = await loadSodium();
+  const sodium = await loadMemoizedSodium();
   return [
     clientHelloTarget(),
     ...headerTargets(),
@@ -478,7 +479,7 @@ function curveTargets(): Target[] {
   ];
 }
 
-function sealedFlight(sodium: Awaited<ReturnType<typeof loadSodium>>): Target {
+function sealedFlight(sodium: Sodium): Target {
   const edge = new TestEdgeSide(sodium);
   return {
     name: "sealed_flight",
@@ -498,7 +499,7 @@ function sealedFlight(sodium: Awaited<ReturnType<typeof loadSodium>>): Target {
   };
 }
 
-function sealedRecords(sodium: Awaited<ReturnType<typeof loadSodium>>): Target {
+function sealedRecords(sodium: Sodium): Target {
   const cipher = () => ({
     sodium,
     small: new SodiumAead(sodium),
