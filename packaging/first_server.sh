@@ -4,6 +4,7 @@
 # tests build, and the words that start Sallyport:
 #   packaging/first_server.sh .cache/pebble-v2.10.3 bun mod.ts
 #   packaging/first_server.sh .cache/pebble-v2.10.3 deno run -A mod.ts
+# With STARTED, in seconds since the epoch, the time that it reports begins there: before the clone, for example.
 set -eu
 cd "$(dirname "$0")/.."
 if [ "${INSIDE:-}" = "" ]; then
@@ -45,7 +46,7 @@ JSON
 PEBBLE_VA_NOSLEEP=1 "$pebble/pebble" -config pebble.json -dnsserver 127.0.0.1:8053 > pebble.log 2>&1 &
 acme="--acme-email you@example.org --acme-directory https://127.0.0.1:14000/dir --acme-ca $INSIDE/cert.pem"
 mkdir public public/agent home
-start=$(date +%s)
+start=${STARTED:-$(date +%s)}
 
 cd public
 say "2. the public machine"

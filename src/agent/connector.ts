@@ -55,7 +55,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
   return async (stream) => {
     const visitor = stream.caller.address;
     if (accessList !== undefined && !accessList.permits(visitor)) {
-      log.info({ visitor, reason: "access_denied" }, "visitor is refused by the access list");
+      sampler.info("access", { visitor, reason: "access_denied" }, "visitor is refused by the access list");
       return plain ? stream.abort() : turnAway(stream, AlertDescription.access_denied);
     }
     let conn: Conn;

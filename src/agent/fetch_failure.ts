@@ -9,7 +9,7 @@ import { errorMessage } from "../errors.ts";
 /** A cause: the text or code that identifies it on either runtime, and the message for it. */
 interface Cause {
   readonly looks: RegExp;
-  says(url: URL): string;
+  says(url: URL, trust: string): string;
 }
 
 const NOT_YET_VALID = /NotValidYet|not valid yet|CERT_NOT_YET_VALID|not yet valid/i;
@@ -46,9 +46,7 @@ const CAUSES: readonly Cause[] = [
   {
     looks:
       /UnknownIssuer|CaUsedAsEndEntity|SELF_SIGNED|self.signed|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_SIGNATURE|certificate signature|invalid peer certificate/i,
-    says: () =>
-      "this machine doesn't trust the server's certificate: have it signed by a public authority, or name its " +
-      "authority's file in DENO_CERT (Deno) or NODE_EXTRA_CA_CERTS (Bun)",
+    says: (_, trust) => `this machine doesn't trust the server's certificate: ${trust}`,
   },
   {
     looks: /invalid HTTP version|UnexpectedMessage|HPE_INVALID|Malformed_HTTP/i,
@@ -80,11 +78,17 @@ const CAUSES: readonly Cause[] = [
   },
 ];
 
-/** The reason in plain words with the next step; the runtime's message if it isn't recognised. */
-export function fetchFailure(error: unknown, url: URL): string {
+const TRUST = "have it signed by a public authority, or name its authority's file in DENO_CERT (Deno) or " +
+  "NODE_EXTRA_CA_CERTS (Bun)";
+
+/**
+ * The reason in plain words with the next step; the runtime's message if it isn't recognised. `trust` is the next step
+ * for a certificate that this machine doesn't trust.
+ */
+export function fetchFailure(error: unknown, url: URL, trust = TRUST): string {
   const told = toldBy(error);
   const text = told.join(" ");
-  return CAUSES.find(({ looks }) => looks.test(text))?.says(url) ?? told.at(-1) ?? errorMessage(error);
+  return CAUSES.find(({ looks }) => looks.test(text))?.says(url, trust) ?? told.at(-1) ?? errorMessage(error);
 }
 
 /** Whether a request failed because the server's certificate isn't valid yet. */

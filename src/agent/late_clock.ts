@@ -1,6 +1,7 @@
 /**
- * Reaches a session master from a machine whose clock is behind, such as a board without a battery after its start: the
- * runtime refuses the master's certificate, because it isn't valid yet by that clock.
+ * Reaches a session master, and then certificate authorities, from a machine whose clock is behind, such as a board
+ * without a battery after its start: the runtime refuses their certificates, because they aren't valid yet by that
+ * clock.
  *
  * @module
  */
@@ -9,16 +10,19 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { chainFault } from "./certificate_chain.ts";
 import { SallyportError } from "../errors.ts";
 import { fetchOver } from "../runtime/fetch_over.ts";
-import type { Runtime } from "../runtime/port.ts";
+import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { isNotYetValid } from "./fetch_failure.ts";
 import { unbracketed } from "../wire/ip/host_port.ts";
 
 type Fetch = (request: Request) => Promise<Response>;
 
+/** A machine whose clock may be behind. */
+export type LateMachine = Pick<Runtime, "dial"> & { readonly clock: MasterClock };
+
 /** Options of {@link lateClockFetch}. */
 interface LateClockOptions {
-  readonly runtime: Pick<Runtime, "dial" | "clock">;
+  readonly runtime: LateMachine;
   /** Tried first. Defaults to the platform's. */
   readonly fetch?: Fetch;
   /** Certificates of trusted authorities, in PEM. Defaults to the runtime's. */
@@ -26,16 +30,76 @@ interface LateClockOptions {
   readonly log?: Logger;
 }
 
+/** A machine whose clock is this much behind is corrected. */
+const BEHIND_MS = 60_000;
+
+/** The machine's clock, or the time that a session master gave, as long as the clock is behind it. */
+export class MasterClock implements Clock {
+  readonly #machine: Clock;
+  /** What the master's time was at 0 of the monotonic clock. */
+  #originMs = -Infinity;
+
+  constructor(machine: Clock) {
+    this.#machine = machine;
+  }
+
+  /** Takes the master's time. */
+  learn(wallMs: number): void {
+    this.#originMs = wallMs - this.#machine.nowMs();
+  }
+
+  /** Goes by the machine's clock again. */
+  forget(): void {
+    this.#originMs = -Infinity;
+  }
+
+  /** Whether the machine's clock is known to be behind. */
+  get isBehind(): boolean {
+    return this.#masterMs > this.#machine.wallMs() + BEHIND_MS;
+  }
+
+  wallMs(): number {
+    return this.isBehind ? this.#masterMs : this.#machine.wallMs();
+  }
+
+  nowMs(): number {
+    return this.#machine.nowMs();
+  }
+
+  after(delayMs: number, run: () => void): Timer {
+    return this.#machine.after(delayMs, run);
+  }
+
+  soon(run: () => void): void {
+    this.#machine.soon(run);
+  }
+
+  get #masterMs(): number {
+    return this.#originMs + this.#machine.nowMs();
+  }
+}
+
 /**
  * A fetch that goes on where a server's certificate isn't valid yet by this machine's clock: no authority dates a
  * certificate ahead, so the clock is behind. The server's `Date` is taken for the time if its chain is in order at that
  * date in every other respect, and the request is sent over a connection judged by it. Nothing of the request is sent
- * before. A certificate that has expired is refused as ever: it can't be told from a clock that is ahead.
+ * before. Later requests go by that time as long as the clock is behind, until one fails. A certificate that has
+ * expired is refused as ever: it can't be told from a clock that is ahead.
  */
 export function lateClockFetch(options: LateClockOptions): Fetch {
   const { runtime, fetch: first = (request) => fetch(request), log = silentLogger } = options;
   const roots = options.roots ?? trustedRoots;
+  const { clock } = runtime;
   return async (request) => {
+    if (clock.isBehind && request.url.startsWith("https:")) {
+      try {
+        return await fetchAt(runtime, request, roots(), clock.wallMs());
+      } catch (error) {
+        // The time may be what is wrong: the next request asks for it again.
+        clock.forget();
+        throw error;
+      }
+    }
     const again = request.clone();
     try {
       return await first(request);
@@ -44,13 +108,23 @@ export function lateClockFetch(options: LateClockOptions): Fetch {
       if (url.protocol !== "https:" || !isNotYetValid(error)) throw error;
       const wallMs = await serverTime(runtime, url, again.signal, roots());
       log.warn(
-        { clock: new Date(runtime.clock.wallMs()).toISOString(), time: new Date(wallMs).toISOString() },
+        { clock: new Date(clock.wallMs()).toISOString(), time: new Date(wallMs).toISOString() },
         `This machine's clock is behind: the time is taken from ${url.origin}`,
       );
-      const judge = (chain: readonly Bytes[]) => judgeAt(chain, url, roots(), wallMs);
-      return await fetchOver(runtime, judge)(again);
+      clock.learn(wallMs);
+      return await fetchAt(runtime, again, roots(), wallMs);
     }
   };
+}
+
+/** Sends a request over a connection whose certificates are judged at a given time. */
+export function fetchAt(
+  runtime: Pick<Runtime, "dial" | "clock">,
+  request: Request,
+  roots: readonly string[],
+  wallMs: number,
+): Promise<Response> {
+  return fetchOver(runtime, (chain) => judgeAt(chain, new URL(request.url), roots, wallMs))(request);
 }
 
 /** The server's `Date`, which its own chain must bear out. */
@@ -93,6 +167,6 @@ function distrusted(url: URL, why: string): SallyportError {
 }
 
 /** The authorities that the runtime trusts, with those of NODE_EXTRA_CA_CERTS. */
-function trustedRoots(): readonly string[] {
+export function trustedRoots(): readonly string[] {
   return [...new Set([...getCACertificates("default"), ...getCACertificates("extra")])];
 }

@@ -3,48 +3,50 @@
  *
  * @module
  */
+import { randomBytes } from "node:crypto";
+import process from "node:process";
 import { AccessList } from "../agent/access_list.ts";
-import { createAgent } from "../agent/agent.ts";
+import { type Agent, createAgent } from "../agent/agent.ts";
+import { CertificateReports } from "../agent/certificate_reports.ts";
 import { tcpConnector } from "../agent/connector.ts";
-import { masterGrants } from "../agent/grant.ts";
+import { systemLookup } from "../agent/edge_place.ts";
+import { type MasterGrantOptions, masterGrants } from "../agent/grant.ts";
 import { GrantStock } from "../agent/grant_stock.ts";
-import { identityCredential, keepHostnames } from "../agent/identity.ts";
-import type { Service } from "../agent/services/service.ts";
+import { identityCredential } from "../agent/identity.ts";
+import { MasterClock } from "../agent/late_clock.ts";
 import { ServiceMetrics } from "../agent/services/metrics.ts";
+import type { Service } from "../agent/services/service.ts";
 import { ServiceTable } from "../agent/services/table.ts";
 import type { Target } from "../agent/services/target.ts";
+import { STATUS_VERSION, type StatusReport } from "../agent/status/report.ts";
 import { agentServices } from "../config/agent_services.ts";
 import {
   changedSettings,
   checkFile,
   type Config,
-  loadConfig,
   type LoadedConfig,
   queueLimits,
   type SettingName,
   SETTINGS,
 } from "../config/config.ts";
-import { randomBytes } from "node:crypto";
-import process from "node:process";
-import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import { VERSION } from "../version.ts";
-import { STATUS_VERSION, type StatusReport } from "../agent/status/report.ts";
-import { readStatus, serveStatus, STATUS_SOCKET } from "../agent/status/socket.ts";
-import { statusText } from "../agent/status/text.ts";
-import { DataDir } from "./data_dir.ts";
+import { SallyportError } from "../errors.ts";
+import type { Runtime } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
-import { formatPublishClaim } from "../wire/token/claims.ts";
+import { VERSION } from "../version.ts";
+import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
+import { formatPublishClaim, type PublishClaim } from "../wire/token/claims.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
-import { CertificateReports } from "../agent/certificate_reports.ts";
-import { systemLookup } from "../agent/edge_place.ts";
-import { agentNetwork } from "./agent_proxy.ts";
+import { EnrolledNames, TokenNames } from "./agent_names.ts";
+import { type AgentNetwork, agentNetwork } from "./agent_proxy.ts";
+import { addStatus, openStatusSocket } from "./agent_status.ts";
 import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
-import { type CliIo, commandLine } from "./io.ts";
 import { type AgentAccess, findAccess } from "./identity.ts";
+import { type CliIo, commandLine } from "./io.ts";
 import { transportMemory } from "./known_transports.ts";
 import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
 import { addPassword } from "./password.ts";
@@ -53,7 +55,6 @@ import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
 import { libsodiumBuild } from "./sealed.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
-import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
 
 /** Most services that the start message lists; for more it gives the number. */
 const SERVICES_SHOWN_MAX = 12;
@@ -131,8 +132,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   await askForMissing(command, io);
   const loaded = readSettings(command, "agent", io);
   const { config } = loaded;
-  const { edge, protocolVersion, cipher, allow, block, publish } = config;
-  const base = await createBase(config, io);
+  const base = await createAgentBase(config, io);
   const { runtime, log, metrics, life } = base;
   return await life.run(async () => {
     const network = agentNetwork(config, io, runtime, log);
@@ -141,7 +141,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const services = agentServices(enrolled.loaded);
     if (config.transport === "quic") await warnOfKeyLog(io, runtime);
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
-    const master = {
+    const master: MasterAccess = {
       tracer: base.tracer,
       fetch: network.fetch,
       ...config.proxy === undefined ? { lookup: systemLookup } : {},
@@ -158,107 +158,20 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     table.apply(services);
     metrics.group(ServiceMetrics).source = () =>
       table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
-    const names = new TokenNames(table);
-    const accessList = new AccessList({ allow, block });
-    const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
-    const connecting = new Connecting(runtime.clock, log);
-    life.add("progress", () => connecting.done());
-    const instance = randomBytes(12).toString("base64url");
-    const grants = masterGrants({
-      ...{ ...master, protocolVersion, cipher, anyEdge: edge !== undefined },
-      // A token bound to one transport can't be used with another. SniTun's own masters don't know this member.
-      transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
-      get hostname() {
-        return enrolled.own ? undefined : names.hostname;
-      },
-      get aliases() {
-        return names.aliases;
-      },
-      get shared() {
-        return table.services.some((service) => service.shared) ? instance : undefined;
-      },
-      publish: publish.map(formatPublishClaim),
-      ...{ region: config.region, edges: config.edges },
-    });
-    if (access.identity !== undefined) {
-      const reports = new CertificateReports({
-        ...{ ...master, clock: runtime.clock, log },
-        certificates: () => table.certificates,
-      });
-      reports.start();
-      life.add("certificate reports", () => reports.close());
-    }
-    // Each of the agent's sessions has its own grants.
-    const stocks = Array.from({ length: config.edges }, (_, slot) =>
-      new GrantStock(async () => {
-        const grant = await grants(slot);
-        if (await enrolled.heard([grant.hostname, ...grant.aliases])) {
-          table.apply(agentServices(enrolled.loaded));
-          log.info({ hostnames: table.names }, "the session master has other names for this agent");
-        }
-        return grant;
-      }, { clock: runtime.clock, log }));
-    life.add("grants", () => stocks.forEach((stock) => stock.close()));
-    const agent = createAgent({
-      runtime: network.runtime,
-      log,
-      metrics,
-      edge,
-      queueLimits: queueLimits(config),
-      transport: config.transport,
-      libsodium: libsodiumBuild(config.libsodium),
-      edgePublicKey: config.edgePublicKey,
-      edgeCertificateFingerprint: config.edgeCertificateFingerprint,
-      edgePins: edgePins(config.dataDir),
-      congestion: config.congestion,
-      transportMemory: transportMemory(config.dataDir),
-      edges: config.edges,
-      grants: async (slot = 0) => {
-        connecting.asksMaster(access.master);
-        const grant = await stocks[slot]!.take();
-        connecting.dials(edge ?? grant.edge, config.transport);
-        return grant;
-      },
-      discardGrants: (slot = 0) => stocks[slot]!.discard(),
-      connected: () => connecting.done(),
-      publish: published.map(({ port, target }) => ({
-        port,
-        connector: tcpConnector({ runtime, log, accessList, meter: metrics, plain: true, ...target }),
-      })),
-      connector: table.connector,
-    });
-    life.add("services", () => table.close(SHUTDOWN_GRACE_MS));
-    life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
+    if (access.identity !== undefined) startCertificateReports(base, master, table);
+    const published = config.publish.map(({ port, target = defaultPublished(config.to) }) => ({
+      port,
+      target,
+    }));
+    const agent = connectAgent({ base, config, network, master, enrolled, table, published });
     const status = await startStatus(base, config.metricsListen, () => ({
       session: agent.session !== undefined,
     }));
-    const startedMs = runtime.clock.wallMs();
-    await openStatusSocket(base, config.dataDir, table, () => ({
-      statusVersion: STATUS_VERSION,
-      version: VERSION,
-      runtime: `${runtime.name} ${runtime.version}`,
-      pid: process.pid,
-      ...{ startedMs, nowMs: runtime.clock.wallMs(), master: access.master },
-      agent: agent.facts,
-      services: table.facts,
-      certificates: table.certificates,
-      published: agent.published.map((address) => address === undefined ? null : formatHostPort(address)),
-    }));
+    await openStatusSocket(base, config.dataDir, table, statusReport(base, access.master, agent, table));
     const reload = () => {
       accessLogs.reopen();
       const fresh = readSettings(command, "agent", io);
-      const before = table.names;
-      const wasShared = table.services.some((service) => service.shared);
-      enrolled.reload(fresh);
-      const applied = table.apply(agentServices(enrolled.loaded));
-      const { kept, ...changes } = applied;
-      log.info({ ...changes, kept: kept.length }, "configuration reloaded");
-      for (const name of changedSettings(loaded.config, fresh.config)) {
-        if (SERVICE_SETTINGS.includes(name)) continue;
-        log.warn({ setting: name }, `${name} has changed; restart the agent to apply it`);
-      }
-      const isShared = table.services.some((service) => service.shared);
-      if (before.join() !== table.names.join() || wasShared !== isShared) agent.renew();
+      applySettings({ loaded, fresh, log, enrolled, table, agent });
     };
     life.add(
       "configuration",
@@ -274,19 +187,180 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ...published.map(({ port, target }) =>
           ["public port", `${formatPublishClaim({ port })} to ${formatHostPort(target)}`] as const
         ),
-        ["session master", access.master],
-        ...access.identity === undefined
-          ? []
-          : [["identity", `${access.identity.id}, in ${access.file.place}`] as const],
-        ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
-        ...network.text === undefined ? [] : [["proxy", network.text] as const],
-        ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
+        ...connectionFacts(config, access, network),
         ...statusFacts(status),
       ],
       next: agentSteps(io, config, table.names),
     });
     return { over: agent.run() };
   });
+}
+
+/** The parts of an agent's process, by a clock that the session master corrects. */
+type AgentBase = Base & { readonly runtime: Runtime & { readonly clock: MasterClock } };
+
+async function createAgentBase(config: Config, io: CliIo): Promise<AgentBase> {
+  const base = await createBase(config, io);
+  return { ...base, runtime: { ...base.runtime, clock: new MasterClock(base.runtime.clock) } };
+}
+
+/** How requests reach the session master. */
+type MasterAccess = Pick<
+  MasterGrantOptions,
+  "master" | "credential" | "insecure" | "fetch" | "tracer" | "lookup"
+>;
+
+/** What an agent's sessions are made of. */
+interface AgentParts {
+  readonly base: Base;
+  readonly config: Config;
+  readonly network: AgentNetwork;
+  readonly master: MasterAccess;
+  readonly enrolled: EnrolledNames;
+  readonly table: ServiceTable;
+  /** The public ports, and where their visitors' bytes go. */
+  readonly published: readonly { readonly port: PublishClaim["port"]; readonly target: HostPort }[];
+}
+
+/** Creates the agent, which gets its grants from the session master; `run` connects it. */
+function connectAgent(parts: AgentParts): Agent {
+  const { base: { runtime, log, metrics, life }, config, network, master, table, published } = parts;
+  const { edge, edges, transport, dataDir } = config;
+  const accessList = new AccessList({ allow: config.allow, block: config.block });
+  const connecting = new Connecting(runtime.clock, log);
+  life.add("progress", () => connecting.done());
+  const stocks = grantStocks(parts);
+  life.add("grants", () => stocks.forEach((stock) => stock.close()));
+  const agent = createAgent({
+    ...{ runtime: network.runtime, log, metrics, edge, edges, transport },
+    queueLimits: queueLimits(config),
+    libsodium: libsodiumBuild(config.libsodium),
+    edgePublicKey: config.edgePublicKey,
+    edgeCertificateFingerprint: config.edgeCertificateFingerprint,
+    edgePins: edgePins(dataDir),
+    congestion: config.congestion,
+    transportMemory: transportMemory(dataDir),
+    grants: async (slot = 0) => {
+      connecting.asksMaster(master.master);
+      const grant = await stocks[slot]!.take();
+      connecting.dials(edge ?? grant.edge, transport);
+      return grant;
+    },
+    discardGrants: (slot = 0) => stocks[slot]!.discard(),
+    connected: () => connecting.done(),
+    publish: published.map(({ port, target }) => ({
+      port,
+      connector: tcpConnector({ runtime, log, accessList, meter: metrics, plain: true, ...target }),
+    })),
+    connector: table.connector,
+  });
+  life.add("services", () => table.close(SHUTDOWN_GRACE_MS));
+  life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
+  return agent;
+}
+
+/** Grants from the session master, separate ones for each of the agent's sessions. */
+function grantStocks({ base: { runtime, log }, config, master, enrolled, table }: AgentParts): GrantStock[] {
+  const { edge, transport, protocolVersion, cipher, publish, region, edges } = config;
+  const names = new TokenNames(table);
+  const instance = randomBytes(12).toString("base64url");
+  const grants = masterGrants({
+    ...{ ...master, protocolVersion, cipher, region, edges, anyEdge: edge !== undefined },
+    // A token bound to one transport can't be used with another. SniTun's own masters don't know this member.
+    transports: ["auto", "snitun"].includes(transport) ? undefined : [transport],
+    get hostname() {
+      return enrolled.own ? undefined : names.hostname;
+    },
+    get aliases() {
+      return names.aliases;
+    },
+    get shared() {
+      return table.services.some((service) => service.shared) ? instance : undefined;
+    },
+    publish: publish.map(formatPublishClaim),
+  });
+  return Array.from({ length: edges }, (_, slot) =>
+    new GrantStock(async () => {
+      const grant = await grants(slot);
+      if (await enrolled.heard([grant.hostname, ...grant.aliases])) {
+        table.apply(agentServices(enrolled.loaded));
+        log.info({ hostnames: table.names }, "the session master has other names for this agent");
+      }
+      return grant;
+    }, { clock: runtime.clock, log }));
+}
+
+/** Tells the session master about the certificates, for its page and its warnings. */
+function startCertificateReports(
+  { runtime: { clock }, log, life }: Base,
+  master: MasterAccess,
+  table: ServiceTable,
+): void {
+  const reports = new CertificateReports({
+    ...{ ...master, clock, log },
+    certificates: () => table.certificates,
+  });
+  reports.start();
+  life.add("certificate reports", () => reports.close());
+}
+
+/** The answer to `agent status`. */
+function statusReport(
+  { runtime }: Base,
+  master: string,
+  agent: Agent,
+  table: ServiceTable,
+): () => StatusReport {
+  const startedMs = runtime.clock.wallMs();
+  return () => ({
+    statusVersion: STATUS_VERSION,
+    version: VERSION,
+    runtime: `${runtime.name} ${runtime.version}`,
+    pid: process.pid,
+    ...{ startedMs, nowMs: runtime.clock.wallMs(), master },
+    agent: agent.facts,
+    services: table.facts,
+    certificates: table.certificates,
+    published: agent.published.map((address) => address === undefined ? null : formatHostPort(address)),
+  });
+}
+
+/** Applies the services of new settings, and names the settings that need a restart. */
+function applySettings({ loaded, fresh, log, enrolled, table, agent }: {
+  readonly loaded: LoadedConfig;
+  readonly fresh: LoadedConfig;
+  readonly log: Logger;
+  readonly enrolled: EnrolledNames;
+  readonly table: ServiceTable;
+  readonly agent: Agent;
+}): void {
+  const isShared = () => table.services.some((service) => service.shared);
+  const before = { names: table.names.join(), shared: isShared() };
+  enrolled.reload(fresh);
+  const { kept, ...changes } = table.apply(agentServices(enrolled.loaded));
+  log.info({ ...changes, kept: kept.length }, "configuration reloaded");
+  for (const name of changedSettings(loaded.config, fresh.config)) {
+    if (SERVICE_SETTINGS.includes(name)) continue;
+    log.warn({ setting: name }, `${name} has changed; restart the agent to apply it`);
+  }
+  if (before.names !== table.names.join() || before.shared !== isShared()) agent.renew();
+}
+
+/** The start message's lines on how the agent connects. */
+function connectionFacts(
+  { edge, transport }: Config,
+  access: AgentAccess,
+  network: AgentNetwork,
+): (readonly [string, string])[] {
+  return [
+    ["session master", access.master],
+    ...access.identity === undefined
+      ? []
+      : [["identity", `${access.identity.id}, in ${access.file.place}`] as const],
+    ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+    ...network.text === undefined ? [] : [["proxy", network.text] as const],
+    ...transport === "snitun" ? [] : [["transport", transport] as const],
+  ];
 }
 
 /** How to check, from another terminal, that it works. */
@@ -302,127 +376,6 @@ function agentSteps(io: CliIo, config: Config, names: readonly string[]): Step[]
       ...name === undefined ? [] : [commandLine(io, `doctor ${name}${folder}`)],
     ],
   }];
-}
-
-/** The names of an enrolled agent: if the settings give none for `--to`, those that the session master has for it. */
-class EnrolledNames {
-  readonly #access: AgentAccess;
-  #loaded: LoadedConfig;
-  #names: readonly string[];
-
-  constructor(loaded: LoadedConfig, access: AgentAccess) {
-    this.#access = access;
-    this.#loaded = loaded;
-    this.#names = access.identity?.hostnames ?? [];
-  }
-
-  /** Whether the session master decides the names. */
-  get own(): boolean {
-    const { config, services } = this.#loaded;
-    return this.#access.identity !== undefined && config.hostname === undefined &&
-      config.service.length === 0 &&
-      services.length === 0;
-  }
-
-  /** The settings, with the session master's names if they have none. */
-  get loaded(): LoadedConfig {
-    const [hostname, ...alias] = this.#names;
-    if (!this.own || hostname === undefined) return this.#loaded;
-    return { ...this.#loaded, config: { ...this.#loaded.config, hostname, alias } };
-  }
-
-  reload(loaded: LoadedConfig): void {
-    this.#loaded = loaded;
-  }
-
-  /** Stores a grant's names; returns whether they have changed. */
-  async heard(names: readonly string[]): Promise<boolean> {
-    const { identity } = this.#access;
-    if (identity === undefined || !this.own || names.join() === this.#names.join()) return false;
-    this.#names = names;
-    await keepHostnames(this.#access.file, identity, names);
-    return true;
-  }
-}
-
-/**
- * Opens the socket for `agent status` and `doctor`; an agent without it still serves.
- *
- * @throws SallyportError `config_invalid` if an agent with the same data folder already serves one of the names: they
- * would keep replacing each other at the edge
- */
-async function openStatusSocket(
-  { io, log, life }: Base,
-  dataDir: string,
-  table: ServiceTable,
-  report: () => StatusReport,
-): Promise<void> {
-  const data = new DataDir(dataDir);
-  const path = data.file(STATUS_SOCKET);
-  try {
-    await data.make();
-    const socket = await serveStatus(path, report);
-    life.add("status", () => socket.close());
-  } catch (error) {
-    const other = errorCode(error) === "address_in_use" ? await readStatus(path).catch(() => {}) : undefined;
-    const taken = new Set(other?.services.flatMap(({ names }) => names));
-    const twice = table.services.filter(({ shared }) => !shared).flatMap(({ names }) => names)
-      .find((name) => taken.has(name));
-    if (other !== undefined && twice !== undefined) {
-      const why = `process ${other.pid} serves ${twice} already, with the same data folder ${dataDir}; ` +
-        "stop that one first, or give this one another name and its own --data-dir";
-      throw new SallyportError("config_invalid", `Cannot start agent: ${why}`, { side: "config" });
-    }
-    log.warn(
-      { reason: errorCode(error) },
-      `\`${commandLine(io, "agent status")}\` won't work: ${errorMessage(error)}`,
-    );
-  }
-}
-
-function addStatus(agent: Command, context: CliContext): void {
-  const { io } = context;
-  const status = agent.command("status").option("--json", "print all of it as JSON")
-    .description("Show the state of the agent that runs with this --data-dir.");
-  addExamples(status, io, [
-    { what: "an agent with its data in ./data", args: "agent status" },
-    {
-      what: "another agent, as JSON for a program",
-      args: "agent status --data-dir /var/lib/sallyport --json",
-    },
-  ]);
-  status.action(async ({ json = false }: { readonly json?: boolean }) => {
-    // --data-dir and --config are flags of `agent`, regardless of their position.
-    const { config } = loadConfig("agent", { flags: agent.opts(), env: io.env, partial: true });
-    const report = await readStatus(new DataDir(config.dataDir).file(STATUS_SOCKET));
-    if (json) io.out(JSON.stringify(report, undefined, 2));
-    else for (const line of statusText(report)) io.out(line);
-  });
-}
-
-/**
- * The names for tokens: the hostname stays the same as long as it is served, so that a new session replaces the old
- * one.
- */
-class TokenNames {
-  readonly #table: ServiceTable;
-  #hostname: string | undefined;
-
-  constructor(table: ServiceTable) {
-    this.#table = table;
-  }
-
-  get hostname(): string {
-    const { names } = this.#table;
-    if (this.#hostname === undefined || !names.includes(this.#hostname)) {
-      this.#hostname = names.find((name) => !isWildcard(name)) ?? names[0];
-    }
-    return this.#hostname!;
-  }
-
-  get aliases(): readonly string[] {
-    return this.#table.names.filter((name) => name !== this.hostname);
-  }
 }
 
 /** The settings that are reloaded with the services. */

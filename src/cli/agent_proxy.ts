@@ -5,7 +5,7 @@
  */
 import { fetchOver } from "../runtime/fetch_over.ts";
 import type { MasterGrantOptions } from "../agent/grant.ts";
-import { lateClockFetch } from "../agent/late_clock.ts";
+import { lateClockFetch, type MasterClock } from "../agent/late_clock.ts";
 import type { Config } from "../config/config.ts";
 import { proxyUrl } from "../config/values.ts";
 import { SallyportError } from "../errors.ts";
@@ -15,7 +15,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { CliIo } from "./io.ts";
 
 /** An agent's network access. */
-interface AgentNetwork {
+export interface AgentNetwork {
   /** For sessions. */
   readonly runtime: Runtime;
   /** For the session master. */
@@ -28,17 +28,18 @@ interface AgentNetwork {
 export function agentNetwork(
   config: Pick<Config, "proxy">,
   { env }: Pick<CliIo, "env">,
-  runtime: Runtime,
+  runtime: Runtime & { readonly clock: MasterClock },
   log: Logger,
 ): AgentNetwork {
+  const { clock } = runtime;
   if (config.proxy !== undefined) {
     const proxied = throughProxy(runtime, config.proxy);
-    const fetch = lateClockFetch({ runtime: proxied, fetch: fetchOver(proxied), log });
+    const fetch = lateClockFetch({ runtime: { ...proxied, clock }, fetch: fetchOver(proxied), log });
     return { runtime: proxied, fetch, text: proxyText(config.proxy) };
   }
   const network = environmentNetwork(env, runtime);
   // The runtime's own fetch honours the environment's proxies too.
-  return { ...network, fetch: lateClockFetch({ runtime: network.runtime, log }) };
+  return { ...network, fetch: lateClockFetch({ runtime: { ...network.runtime, clock }, log }) };
 }
 
 function environmentNetwork(env: CliIo["env"], runtime: Runtime): Omit<AgentNetwork, "fetch"> {

@@ -8,12 +8,14 @@ import { join } from "node:path";
 import { CertificateManager } from "../agent/acme/certificate_manager.ts";
 import { masterDnsHook } from "../agent/acme/master_dns.ts";
 import { FileCertificateStore } from "../agent/acme/file_certificate_store.ts";
+import type { MasterClock } from "../agent/late_clock.ts";
 import type { MasterClientOptions } from "../agent/master_client.ts";
 import type { ServiceConnectors } from "../agent/services/port.ts";
 import { createServiceConnectors } from "../agent/tls/service_connectors.ts";
 import type { Config } from "../config/config.ts";
 import { dnsHookProgram } from "../dns/dns_hook.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
+import type { Runtime } from "../runtime/port.ts";
 import { CERTIFICATES_FOLDER } from "./data_dir.ts";
 import type { Base } from "./parts.ts";
 
@@ -23,7 +25,7 @@ import type { Base } from "./parts.ts";
  */
 export function serviceConnectors(
   config: Config,
-  { runtime, log }: Base,
+  { runtime, log }: Pick<Base, "log"> & { readonly runtime: Runtime & { readonly clock: MasterClock } },
   master: Omit<MasterClientOptions, "what">,
 ): ServiceConnectors {
   const store = new FileCertificateStore(join(config.dataDir, CERTIFICATES_FOLDER));
@@ -36,6 +38,7 @@ export function serviceConnectors(
   const manager = () =>
     new CertificateManager({
       clock: runtime.clock,
+      late: runtime,
       store,
       log,
       authorities: config.acmeDirectory,

@@ -19,9 +19,9 @@ export const IDLE_BUFFER_BYTES = 128;
 /** Idle buffers kept for reuse. */
 const IDLE_BUFFERS_KEPT = 256;
 /**
- * Bytes a pool hands out of each size before it gives the next smaller one, and bytes it keeps of each for reuse. Many
- * connections with large buffers would fall out of the processor's caches, and a buffer that isn't kept costs a page
- * fault for every 4 KiB when it is allocated again.
+ * Bytes of each size that a pool lends for reading before it lends the next smaller one, and bytes of each that it keeps
+ * for reuse. The read buffers of many connections would fall out of the processor's caches, and a buffer that isn't kept
+ * costs a page fault for every 4 KiB when it is allocated again.
  */
 const PER_SIZE_BYTES = 2048 * KiB;
 
@@ -32,8 +32,8 @@ const PER_SIZE_BYTES = 2048 * KiB;
 export class BufferPool {
   readonly #free: Bytes[][] = BUFFER_SIZES.map(() => []);
   readonly #idle: Bytes[] = [];
-  /** Buffers in use, by size. */
-  readonly #taken: number[] = BUFFER_SIZES.map(() => 0);
+  /** Buffers that connections read into, by size. */
+  readonly #lent: number[] = BUFFER_SIZES.map(() => 0);
   /** Accounts for buffers in use. */
   readonly memory: MemoryBudget;
 
@@ -41,14 +41,29 @@ export class BufferPool {
     this.memory = memory;
   }
 
-  /** A buffer of `BUFFER_SIZES[wanted]` bytes; a smaller one if many of that size are in use. */
-  take(wanted: number): Bytes {
-    let index = wanted;
-    while (index > 0 && this.#taken[index]! * BUFFER_SIZES[index]! >= PER_SIZE_BYTES) index--;
+  /** A buffer of `BUFFER_SIZES[index]` bytes. */
+  take(index: number): Bytes {
     const size = BUFFER_SIZES[index]!;
-    this.#taken[index]!++;
     this.memory.hold(size);
     return this.#free[index]!.pop() ?? new Uint8Array(size);
+  }
+
+  /**
+   * A buffer of `BUFFER_SIZES[wanted]` bytes to read into; a smaller one if many of that size are lent. Buffers with
+   * queued bytes don't count: they wait for stalled peers, and those who read would be left with the smallest.
+   */
+  lend(wanted: number): Bytes {
+    let index = wanted;
+    while (index > 0 && this.#lent[index]! * BUFFER_SIZES[index]! >= PER_SIZE_BYTES) index--;
+    this.#lent[index]!++;
+    return this.take(index);
+  }
+
+  /** Accepts a buffer back that was lent, or taken idle. */
+  takeBack(buffer: Bytes): void {
+    const index = indexOf(buffer);
+    if (index >= 0) this.#lent[index]!--;
+    this.give(buffer);
   }
 
   /** A buffer of {@link IDLE_BUFFER_BYTES}. */
@@ -58,30 +73,27 @@ export class BufferPool {
 
   /** Drops a buffer that the runtime may still read: it isn't reused. */
   drop(buffer: Bytes): void {
-    this.#returned(buffer);
+    if (indexOf(buffer) >= 0) this.memory.letGo(buffer.length);
   }
 
   /** Returns a buffer with no other users; buffers of other than pooled sizes are dropped. */
   give(buffer: Bytes): void {
-    const index = this.#returned(buffer);
+    const index = indexOf(buffer);
     if (index < 0) {
       if (buffer.length === IDLE_BUFFER_BYTES && this.#idle.length < IDLE_BUFFERS_KEPT) {
         this.#idle.push(buffer);
       }
       return;
     }
+    this.memory.letGo(buffer.length);
     const free = this.#free[index]!;
     if (free.length * buffer.length < PER_SIZE_BYTES) free.push(buffer);
   }
+}
 
-  #returned(buffer: Bytes): number {
-    const index = BUFFER_SIZES.indexOf(buffer.length as 4096);
-    if (index >= 0) {
-      this.#taken[index]!--;
-      this.memory.letGo(buffer.length);
-    }
-    return index;
-  }
+/** The index of the buffer's size; -1 if it isn't a pooled one. */
+function indexOf(buffer: Bytes): number {
+  return BUFFER_SIZES.indexOf(buffer.length as 4096);
 }
 
 interface Block {

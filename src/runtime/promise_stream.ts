@@ -13,7 +13,7 @@ import { type Faults, lostError, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
 /** Queued bytes at which `write` returns false, and at which `drain` follows. */
-interface WriteMarks {
+export interface WriteMarks {
   readonly highBytes: number;
   readonly lowBytes: number;
 }
@@ -27,8 +27,6 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected readonly faults: Faults;
   protected readonly pool: BufferPool;
   readonly #pace: BulkPace;
-  /** Larger for a connection that carries many streams, see `Conn.carrySession`. */
-  protected marks: WriteMarks;
   /** Whether it carries a session's streams. */
   protected isSession = false;
   #out: OutQueue | null = null;
@@ -42,14 +40,16 @@ export abstract class PromiseStream<Read> extends StreamBase {
   #kept: Bytes | null = null;
   #endKept = false;
 
-  constructor({ pool, pace, clock, faults }: Shared, marks: WriteMarks) {
+  constructor({ pool, pace, clock, faults }: Shared) {
     super();
     this.pool = pool;
     this.#pace = pace;
     this.clock = clock;
     this.faults = faults;
-    this.marks = marks;
   }
+
+  /** How much may be queued now. */
+  protected abstract readonly marks: WriteMarks;
 
   /** Reads some bytes from the underlying stream. */
   protected abstract readBelow(): Promise<Read>;

@@ -5,11 +5,11 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import type { SallyportError } from "../errors.ts";
-import { PromiseStream } from "./promise_stream.ts";
+import { PromiseStream, type WriteMarks } from "./promise_stream.ts";
 import type { Shared } from "./shared.ts";
 
 const KiB = 1024;
-const MARKS = { highBytes: 256 * KiB, lowBytes: 128 * KiB };
+const MARKS: WriteMarks = { highBytes: 256 * KiB, lowBytes: 128 * KiB };
 
 /** The runtime's underlying stream. */
 export interface QuicStreamIo {
@@ -25,12 +25,13 @@ export interface QuicStreamIo {
 
 /** One stream of a QUIC connection. */
 export class QuicByteStream extends PromiseStream<Bytes | null> {
+  protected readonly marks = MARKS;
   readonly #io: QuicStreamIo;
   readonly #over: (stream: QuicByteStream) => void;
 
   /** @param over called once, when no more events will follow on the stream. */
   constructor(io: QuicStreamIo, shared: Shared, over: (stream: QuicByteStream) => void) {
-    super(shared, MARKS);
+    super(shared);
     this.#io = io;
     this.#over = over;
   }

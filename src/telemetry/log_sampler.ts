@@ -9,6 +9,8 @@ import type { LogFields, Logger } from "./log.ts";
 
 /** How long log lines of one kind are counted before the count is written. */
 export const LOG_SAMPLE_INTERVAL_MS = 10_000;
+/** Lines of one kind that visitors of a service cause, per interval, before further ones are counted. */
+export const LOG_SAMPLE_VISITORS_BURST = 5;
 /** Maximum number of distinct kinds of sampled log lines; further ones share one. */
 export const LOG_SAMPLE_KINDS_MAX = 256;
 
@@ -92,4 +94,9 @@ export class LogSampler {
       `${counted} more in ${seconds} s, the last: ${message}`,
     );
   }
+}
+
+/** A sampler for lines that visitors of a service cause. */
+export function visitorLines(log: Logger, clock: Clock): LogSampler {
+  return new LogSampler({ log, clock, burst: LOG_SAMPLE_VISITORS_BURST });
 }

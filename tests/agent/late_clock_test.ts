@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type Server } from "node:net";
 import { createServer as createHttps } from "node:https";
 import { after, before, describe, it } from "node:test";
-import { lateClockFetch } from "../../src/agent/late_clock.ts";
+import { lateClockFetch, MasterClock } from "../../src/agent/late_clock.ts";
 import { challengeFlight } from "../../src/agent/tls/challenge_handshake.ts";
 import { makeCertificate } from "../../src/crypto/certificate.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
@@ -61,22 +61,31 @@ describe("lateClockFetch on a machine whose clock is a year behind", () => {
   }
 
   const site = () => issue("localhost", middle, nowMs, { extensions: server("localhost") });
-  const ask = async (url: string, roots: readonly Issued[] = [root]) => {
+  const ask = async (
+    url: string,
+    roots: readonly Issued[] = [root],
+    clock = new MasterClock(runtime.clock),
+  ) => {
     const pems = roots.map(({ pem }) => pem);
     const request = new Request(url, {
       method: "POST",
       headers: { authorization: "Bearer secret" },
       body: "{}",
     });
-    return await (await lateClockFetch({ runtime, roots: () => pems })(request)).text();
+    const fetch = lateClockFetch({ runtime: { dial: runtime.dial, clock }, roots: () => pems });
+    return await (await fetch(request)).text();
   };
 
   it("takes the master's Date, and sends its secret when the certificate is in order at that time", {
     timeout,
   }, async () => {
     const { url, asked } = await start(await site(), [middle], nowMs);
-    assert.equal(await ask(url), "granted");
-    assert.deepEqual(asked, ["HEAD / anonymous ", "POST /v1/tokens Bearer secret {}"]);
+    const clock = new MasterClock(runtime.clock);
+    assert.equal(await ask(url, [root], clock), "granted");
+    assert.ok(Math.abs(clock.wallMs() - nowMs) < timeout);
+    assert.deepEqual(asked.splice(0), ["HEAD / anonymous ", "POST /v1/tokens Bearer secret {}"]);
+    assert.equal(await ask(url, [root], clock), "granted");
+    assert.deepEqual(asked, ["POST /v1/tokens Bearer secret {}"]);
   });
 
   it(
@@ -127,11 +136,33 @@ describe("lateClockFetch on a machine whose clock is a year behind", () => {
     // It is trusted by name, and still isn't believed.
     await assert.rejects(
       lateClockFetch({
-        runtime,
+        runtime: { dial: runtime.dial, clock: new MasterClock(runtime.clock) },
         fetch: () => Promise.reject(new Error("CERT_NOT_YET_VALID")),
         roots: () => [certificatePem],
       })(new Request(`https://localhost:${portOf(thief)}/`)),
       { code: "endpoint_unreachable" },
     );
+  });
+});
+
+describe("MasterClock", () => {
+  it("goes by the master's time only while the machine's clock is behind", () => {
+    let [nowMs, wallMs] = [500, 1_000_000];
+    const clock = new MasterClock({
+      nowMs: () => nowMs,
+      wallMs: () => wallMs,
+      after: () => ({ cancel() {} }),
+      soon() {},
+    });
+    assert.deepEqual([clock.isBehind, clock.wallMs()], [false, 1_000_000]);
+    clock.learn(YEAR_MS);
+    [nowMs, wallMs] = [nowMs + 5_000, wallMs + 5_000];
+    assert.deepEqual([clock.isBehind, clock.wallMs()], [true, YEAR_MS + 5_000]);
+    clock.forget();
+    assert.deepEqual([clock.isBehind, clock.wallMs()], [false, wallMs]);
+    clock.learn(YEAR_MS + 5_000);
+    // NTP has set it.
+    wallMs = YEAR_MS + 5_100;
+    assert.deepEqual([clock.isBehind, clock.wallMs()], [false, YEAR_MS + 5_100]);
   });
 });

@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { BUFFER_SIZES, BufferPool, OutQueue } from "../../src/runtime/out_queue.ts";
 import { seedOf } from "../support/seeded.ts";
+
+/** Bytes from any position of the stream that the property pushes: they repeat after 251. */
+const PATTERN = Uint8Array.from({ length: 251 + 300_000 }, (_, i) => i % 251);
+const patternAt = (position: number, byteLength: number) =>
+  PATTERN.subarray(position % 251, (position % 251) + byteLength);
 
 describe("OutQueue", () => {
   it("gives back what was pushed, in order, however it is consumed", () => {
@@ -19,7 +25,7 @@ describe("OutQueue", () => {
         const take = (share: number) => {
           const head = queue.head();
           const count = Math.floor((head.length * share) / 1000);
-          for (let i = 0; i < count; i++) assert.equal(head[i], (taken + i) % 251);
+          assert.equal(Buffer.compare(head.subarray(0, count), patternAt(taken, count)), 0);
           queue.consume(count);
           taken += count;
           assert.equal(queue.bytes, pushed - taken);
@@ -27,7 +33,7 @@ describe("OutQueue", () => {
         for (const step of steps) {
           if ("push" in step) {
             const chunk = new Uint8Array(step.offset + step.push).fill(255);
-            for (let i = 0; i < step.push; i++) chunk[step.offset + i] = (pushed + i) % 251;
+            chunk.set(patternAt(pushed, step.push), step.offset);
             queue.push(chunk, step.offset);
             pushed += step.push;
             chunk.fill(255);
@@ -65,22 +71,30 @@ describe("OutQueue", () => {
 });
 
 describe("BufferPool", () => {
-  it("hands out smaller buffers once many large ones are in use", () => {
+  it("lends smaller buffers once many large ones are being read into", () => {
     const pool = new BufferPool();
-    const taken = Array.from({ length: 64 }, () => pool.take(3));
+    const taken = Array.from({ length: 64 }, () => pool.lend(3));
     const large = taken.filter(({ length }) => length === BUFFER_SIZES[3]).length;
     assert.ok(large >= 4 && large < 32, `${large} large ones`);
     assert.equal(pool.memory.heldBytes, taken.reduce((sum, { length }) => sum + length, 0));
-    for (const buffer of taken) pool.give(buffer);
+    for (const buffer of taken) pool.takeBack(buffer);
     assert.equal(pool.memory.heldBytes, 0);
-    assert.equal(pool.take(3).length, BUFFER_SIZES[3]);
+    assert.equal(pool.lend(3).length, BUFFER_SIZES[3]);
+  });
+
+  it("lends large buffers for reading, however many bytes are queued for stalled peers", () => {
+    const pool = new BufferPool();
+    for (const size of BUFFER_SIZES) {
+      for (let bytes = 0; bytes < 2048 * 1024; bytes += size) new OutQueue(pool).push(new Uint8Array(size));
+    }
+    assert.equal(pool.lend(3).length, BUFFER_SIZES[3]);
   });
 
   it("reuses what a transfer over many connections gives back", () => {
     const pool = new BufferPool();
-    const first = Array.from({ length: 64 }, () => pool.take(3));
-    for (const buffer of first) pool.give(buffer);
+    const first = Array.from({ length: 64 }, () => pool.lend(3));
+    for (const buffer of first) pool.takeBack(buffer);
     const known = new Set(first);
-    assert.ok(Array.from({ length: 64 }, () => pool.take(3)).every((buffer) => known.has(buffer)));
+    assert.ok(Array.from({ length: 64 }, () => pool.lend(3)).every((buffer) => known.has(buffer)));
   });
 });

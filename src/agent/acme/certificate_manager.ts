@@ -23,6 +23,7 @@ import {
 import { DEFAULT_AUTHORITIES } from "./authorities.ts";
 import type { CertificateStore } from "./certificate_store.ts";
 import type { DnsHook } from "../../dns/dns_hook.ts";
+import type { LateMachine } from "../late_clock.ts";
 import { authorityFetch } from "./https_client.ts";
 import { type CertificateDetails, makeChallengeCertificate, makeRequest, readCertificate } from "./x509.ts";
 
@@ -55,6 +56,8 @@ export interface CertificateManagerOptions {
   readonly authorities?: readonly string[];
   /** The root certificate of a private authority (PEM), trusted in addition to the public ones. */
   readonly authorityCaPem?: string;
+  /** For a machine whose clock may be behind: reaches authorities by the session master's time. */
+  readonly late?: LateMachine;
   /** Contact addresses for the authority. */
   readonly mails?: readonly string[];
   /** For authorities that open accounts only for their customers. */
@@ -487,8 +490,8 @@ export class CertificateManager {
   }
 
   async #makeClient(authority: string): Promise<AcmeClient> {
-    const { store, mails, external, authorityCaPem } = this.#options;
-    const fetch = authorityFetch(authorityCaPem);
+    const { store, mails, external, authorityCaPem, late } = this.#options;
+    const fetch = authorityFetch(authorityCaPem, late);
     const storeKey = accountKey(authority);
     const stored = await store.read(storeKey);
     if (stored !== undefined) {

@@ -7,6 +7,8 @@ import { Buffer } from "node:buffer";
 import { request as httpsRequest } from "node:https";
 import tls from "node:tls";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { fetchFailure } from "../fetch_failure.ts";
+import { fetchAt, type LateMachine, trustedRoots } from "../late_clock.ts";
 import { VERSION } from "../../version.ts";
 
 /** An authority's response must be complete within this time. */
@@ -36,10 +38,51 @@ export interface AuthorityAnswer {
 /** Sends a request. Rejects with `authority_unreachable`. */
 export type AuthorityFetch = (request: AuthorityRequest) => Promise<AuthorityAnswer>;
 
-/** Creates a client; `caPem` is trusted in addition to the public authorities. */
-export function authorityFetch(caPem?: string): AuthorityFetch {
+/** Deno's node:https words a certificate that isn't valid yet in the same way. */
+const TRUST = "name a private authority's root certificate with --acme-ca, or correct this machine's clock";
+
+/**
+ * Creates a client; `caPem` is trusted in addition to the public authorities. As long as the machine's clock is behind,
+ * certificates are judged at the session master's time.
+ */
+export function authorityFetch(caPem?: string, late?: LateMachine): AuthorityFetch {
   const ca = caPem === undefined ? undefined : [...publicRoots(), caPem];
-  return (request) => send(request, ca);
+  return (request) => late?.clock.isBehind === true ? sendLate(request, caPem, late) : send(request, ca);
+}
+
+async function sendLate(
+  { method, url, headers, body, signal }: AuthorityRequest,
+  caPem: string | undefined,
+  late: LateMachine,
+): Promise<AuthorityAnswer> {
+  const roots = [...trustedRoots(), ...caPem === undefined ? [] : [caPem]];
+  const limit = AbortSignal.timeout(AUTHORITY_TIMEOUT_MS);
+  const request = new Request(url, {
+    method,
+    headers: { "user-agent": `sallyport/${VERSION}`, ...headers },
+    signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),
+    ...body === undefined ? {} : { body },
+  });
+  try {
+    const answer = await fetchAt(late, request, roots, late.clock.wallMs());
+    return {
+      status: answer.status,
+      headers: Object.fromEntries(answer.headers),
+      text: await answer.text(),
+      links: linksOf(answer.headers.get("link")),
+    };
+  } catch (error) {
+    throw unreachable(url, errorMessage(error), error);
+  }
+}
+
+function linksOf(field: string | null | undefined): string[] {
+  return (field ?? "").split(/,\s*(?=<)/).filter((link) => link !== "");
+}
+
+function unreachable(url: string, why: string, cause?: unknown): SallyportError {
+  const message = `Cannot reach certificate authority ${new URL(url).origin}: ${why}`;
+  return new SallyportError("authority_unreachable", message, { side: "network", retryable: true, cause });
 }
 
 /** Bun trusts only the roots it is given. Deno also trusts its own, and may not be permitted to list them. */
@@ -56,12 +99,7 @@ function send(
   ca: string[] | undefined,
 ): Promise<AuthorityAnswer> {
   return new Promise((resolve, reject) => {
-    const fail = (why: string, cause?: unknown) => {
-      const message = `Cannot reach certificate authority ${new URL(url).origin}: ${why}`;
-      reject(
-        new SallyportError("authority_unreachable", message, { side: "network", retryable: true, cause }),
-      );
-    };
+    const fail = (why: string, cause?: unknown) => reject(unreachable(url, why, cause));
     if (!url.startsWith("https://")) return fail("its address doesn't start with https://");
     const request = httpsRequest(url, {
       method,
@@ -91,12 +129,11 @@ function send(
         for (const [name, value] of Object.entries(response.headers)) {
           plain[name.toLowerCase()] = Array.isArray(value) ? value.join(", ") : value;
         }
-        const links = (plain["link"] ?? "").split(/,\s*(?=<)/).filter((link) => link !== "");
         resolve({
           status: response.statusCode ?? 0,
           headers: plain,
           text: Buffer.concat(parts).toString("utf8"),
-          links,
+          links: linksOf(plain["link"]),
         });
       });
     });
@@ -106,7 +143,7 @@ function send(
     }, AUTHORITY_TIMEOUT_MS);
     request.on("error", (error) => {
       clearTimeout(timer);
-      fail(errorMessage(error), error);
+      fail(fetchFailure(error, new URL(url), TRUST), error);
     });
     request.end(body);
   });

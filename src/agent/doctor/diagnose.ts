@@ -10,7 +10,8 @@ import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { coversName } from "../../wire/wildcard.ts";
 import type { StatusReport } from "../status/report.ts";
 import { span } from "../status/text.ts";
-import { type ProbeOutcome, probeTls } from "./probe.ts";
+import { proxyFaultOf } from "../http/proxy.ts";
+import { probeHttp, type ProbeOutcome, probeTls } from "./probe.ts";
 import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 /** Possible faults, in the order in which they are checked. */
@@ -109,10 +110,13 @@ export async function diagnose(options: DiagnoseOptions): Promise<readonly Findi
     return [...findings, { step: "edge", fault: "edge", message: `No edge listens at ${at}: ${what}`, next }];
   }
   findings.push({ step: "edge", message: `${at} answers in TLS` });
-  // Queried after the visit, so that the agent has seen its failure.
+  const page = outcome.kind === "secure" && outcome.isHttp
+    ? await probeHttp(runtime, { host, port }, name)
+    : undefined;
+  // Queried after the visits, so that the agent has seen its failures.
   const report = await options.ask?.();
   const record = report === undefined ? await options.askMaster?.() : undefined;
-  return [...findings, ...judge({ ...options, report, record }, outcome, at)];
+  return [...findings, ...judge({ ...options, report, record }, { outcome, page }, at)];
 }
 
 /** An edge answers an unserved name with the alert unrecognized_name. */
@@ -126,10 +130,21 @@ async function answersAsEdge({ runtime, name, port, host = name }: DiagnoseOptio
   }
 }
 
-function judge(options: Asked, outcome: ProbeOutcome, at: string): readonly Finding[] {
+/** How far a visitor got. */
+interface Visit {
+  readonly outcome: ProbeOutcome;
+  /** The answer to a request, or the reason that there is none; undefined if none was made. */
+  readonly page: Response | string | undefined;
+}
+
+function judge(options: Asked, { outcome, page }: Visit, at: string): readonly Finding[] {
   if (outcome.kind === "alert") return [judgeAlert(options, outcome.description, at)];
   const online: Finding = { step: "agent", message: "an agent serves the name" };
-  if (outcome.kind === "secure") return [online, judgeCertificate(options, outcome)];
+  if (outcome.kind === "secure") {
+    const endpoint = judgeEndpoint(options, page);
+    if (endpoint?.fault !== undefined) return [online, endpoint];
+    return [online, ...endpoint === undefined ? [] : [endpoint], judgeCertificate(options, outcome)];
+  }
   const target = targetText(options);
   const how = outcome.kind === "not_tls"
     ? `answers ${JSON.stringify(outcome.begins)}, which isn't TLS`
@@ -144,8 +159,62 @@ function judge(options: Asked, outcome: ProbeOutcome, at: string): readonly Find
   }];
 }
 
+/** The finding on the target behind TLS that ends in the agent; undefined if nothing tells. */
+function judgeEndpoint(options: Asked, page: Response | string | undefined): Finding | undefined {
+  const step = "endpoint";
+  if (typeof page === "string") {
+    const message = `A request to ${targetText(options)} gets no answer: ${page}`;
+    return {
+      step,
+      fault: "endpoint_unreachable",
+      message,
+      next: "look at the server, and at the agent's log",
+    };
+  }
+  if (page === undefined) {
+    // Bytes of another kind than HTTP: only the agent knows.
+    const failed = serviceOf(options.report, options.name)?.targets ?? [];
+    return failed.length > 0 && failed.every(({ error }) => error !== undefined)
+      ? unreachable(options)
+      : undefined;
+  }
+  switch (proxyFaultOf(page.headers)) {
+    case undefined:
+      return { step, message: `a request is answered with status ${page.status}` };
+    case "http_protocol_error": {
+      const message = `The agent reaches ${targetText(options)}, but it doesn't answer in HTTP`;
+      const next =
+        "name a server that speaks TLS as https://HOST:PORT, one of another protocol as tcp://HOST:PORT";
+      return { step, fault: "endpoint_protocol", message, next };
+    }
+    case "http_response_timeout":
+    case "connection_limit_reached": {
+      const message = `The agent gets no answer from ${targetText(options)} in time`;
+      return {
+        step,
+        fault: "endpoint_unreachable",
+        message,
+        next: "look at the server: it is overloaded or hangs",
+      };
+    }
+    default:
+      return unreachable(options);
+  }
+}
+
+function unreachable(options: Asked): Finding {
+  const targets = serviceOf(options.report, options.name)?.targets ?? [];
+  const why = targets.map(({ target, error }) => `${target}: ${error ?? "in order"}`).join("; ");
+  return {
+    step: "endpoint",
+    fault: "endpoint_unreachable",
+    message: `The agent can't reach ${targetText(options)}${why === "" ? "" : ` (${why})`}`,
+    next: "start the server, or correct the service's target",
+  };
+}
+
 function judgeAlert(options: Asked, description: number, at: string): Finding {
-  const { name, report } = options;
+  const { name } = options;
   if (description === AlertDescription.unrecognized_name) return judgeUnknown(options, at);
   if (description === AlertDescription.access_denied) {
     return {
@@ -155,18 +224,7 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
       next: "check allow and block of the service, or test from an allowed network",
     };
   }
-  const why =
-    serviceOf(report, name)?.targets.map(({ target, error }) => `${target}: ${error ?? "in order"}`) ?? [];
-  if (description === AlertDescription.internal_error) {
-    return {
-      step: "endpoint",
-      fault: "endpoint_unreachable",
-      message: `The agent can't reach ${targetText(options)}${
-        why.length === 0 ? "" : ` (${why.join("; ")})`
-      }`,
-      next: "start the server, or correct the service's target",
-    };
-  }
+  if (description === AlertDescription.internal_error) return unreachable(options);
   return {
     step: "endpoint",
     fault: "endpoint_protocol",

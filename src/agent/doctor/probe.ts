@@ -1,17 +1,19 @@
 /**
- * A visitor's TLS handshake, performed to see how far it gets.
+ * A visitor's TLS handshake and HTTP request, made to see how far they get.
  *
  * @module
  */
 import { X509Certificate } from "node:crypto";
 import { connect } from "node:tls";
 import { errorMessage } from "../../errors.ts";
+import { fetchOver } from "../../runtime/fetch_over.ts";
 import { toNodeDuplex } from "../../runtime/node_duplex.ts";
-import type { Bytes, Conn, Runtime } from "../../runtime/port.ts";
+import { type Bytes, type Conn, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
+import type { HostPort } from "../../wire/ip/host_port.ts";
 import { decodeAlert } from "../../wire/tls/tls_alert.ts";
 import { watchFirstBytes } from "../services/first_bytes.ts";
 
-/** A handshake that takes longer is aborted. */
+/** A handshake or a request that takes longer is aborted. */
 export const PROBE_TIMEOUT_MS = 10_000;
 
 const CONTENT_ALERT = 21;
@@ -20,7 +22,13 @@ const CONTENT_HANDSHAKE = 22;
 /** How far a visitor got. */
 export type ProbeOutcome =
   /** TLS is established. */
-  | { readonly kind: "secure"; readonly certificate: X509Certificate | undefined; readonly trusted: boolean }
+  | {
+    readonly kind: "secure";
+    readonly certificate: X509Certificate | undefined;
+    readonly trusted: boolean;
+    /** Whether the server agreed on HTTP. */
+    readonly isHttp: boolean;
+  }
   /** A TLS alert in answer to the ClientHello. */
   | { readonly kind: "alert"; readonly description: number }
   /** Bytes that aren't TLS; their beginning as text. */
@@ -71,9 +79,28 @@ export function probeTls(runtime: Runtime, conn: Conn, serverName: string): Prom
     tls.once("secureConnect", () => {
       const { raw } = tls.getPeerCertificate() as { readonly raw?: Uint8Array };
       const certificate = raw === undefined ? undefined : new X509Certificate(raw);
-      finish({ kind: "secure", certificate, trusted: tls.authorized });
+      const isHttp = tls.alpnProtocol === "h2" || tls.alpnProtocol === "http/1.1";
+      finish({ kind: "secure", certificate, trusted: tls.authorized, isHttp });
     });
   });
+}
+
+/** Requests the first page of `name` at an address; resolves with the reason if there is no answer. */
+export async function probeHttp(runtime: Runtime, at: HostPort, name: string): Promise<Response | string> {
+  const { clock } = runtime;
+  const dial = () => runtime.dial({ ...at, timeoutMs: DIAL_TIMEOUT_MS });
+  // Certificates are a step of their own.
+  const ask = fetchOver({ clock, dial }, () => Promise.resolve());
+  const late = new AbortController();
+  const why = new Error(`no answer in ${PROBE_TIMEOUT_MS / 1000} s`);
+  const timer = clock.after(PROBE_TIMEOUT_MS, () => late.abort(why));
+  try {
+    return await ask(new Request(`https://${name}/`, { method: "HEAD", signal: late.signal }));
+  } catch (error) {
+    return errorMessage(error);
+  } finally {
+    timer.cancel();
+  }
 }
 
 function printable(bytes: Bytes): string {

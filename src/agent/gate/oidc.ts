@@ -11,6 +11,7 @@ import { errorMessage, SallyportError } from "../../errors.ts";
 import { type IdentityClaims, SignIn } from "../../oidc/sign_in.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import { type Field, fieldOf } from "../../wire/http1/fields.ts";
 import type { CertificateStore } from "../acme/certificate_store.ts";
 import { type Exchange, respondText } from "../http/exchange.ts";
@@ -64,13 +65,16 @@ export function oidcGate(options: OidcGateOptions): Layer {
 
 class OidcGate {
   readonly #options: OidcGateOptions;
+  readonly #sampler: LogSampler;
   readonly #signIn: SignIn;
   readonly #audience: string;
   #key: Promise<Uint8Array> | undefined;
 
   constructor(options: OidcGateOptions) {
-    const { settings: { clientId, clientSecretFile, issuer }, service, clock, insecure = false } = options;
+    const { settings: { clientId, clientSecretFile, issuer }, service, clock, log, insecure = false } =
+      options;
     this.#options = options;
+    this.#sampler = visitorLines(log, clock);
     this.#signIn = new SignIn({
       ...{ issuer, clientId, clock, insecure },
       ...clientSecretFile === undefined ? {} : { clientSecret: readSecret(clientSecretFile) },
@@ -105,7 +109,8 @@ class OidcGate {
   }
 
   #forbid(exchange: Exchange, { subject, mail }: Identity): void {
-    this.#options.log.info(
+    this.#sampler.info(
+      "forbidden",
       { visitor: exchange.visitor.address, subject },
       "visitor has signed in but isn't allowed",
     );
@@ -160,7 +165,8 @@ class OidcGate {
       const url = new URL(target, `https://${authority}`);
       identity = identityOf(await this.#signIn.finish(url, redirect, { state, nonce, verifier }));
     } catch (error) {
-      this.#options.log.info({ visitor: visitor.address }, `Cannot sign visitor in: ${errorMessage(error)}`);
+      const why = `Cannot sign visitor in: ${errorMessage(error)}`;
+      this.#sampler.info("sign-in", { visitor: visitor.address }, why);
       const clear: Field = ["set-cookie", clearCookie(LOGIN_COOKIE)];
       return respondText(exchange, 400, "The provider didn't sign you in. Open the site again.", [clear]);
     }
@@ -185,7 +191,8 @@ class OidcGate {
   }
 
   #unreachable(exchange: Exchange, error: unknown): void {
-    this.#options.log.warn(
+    this.#sampler.warn(
+      "provider",
       { issuer: this.#options.settings.issuer },
       `Cannot reach sign-in provider: ${errorMessage(error)}`,
     );

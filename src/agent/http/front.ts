@@ -69,7 +69,7 @@ export function logged(clock: Clock, write: (entry: RequestEntry) => void): Laye
     const startedMs = clock.nowMs();
     let status: number | undefined;
     const stream = new CountedStream(exchange.stream, (error) => {
-      const durationMs = clock.nowMs() - startedMs;
+      const durationMs = Math.round(clock.nowMs() - startedMs);
       const { bytesIn, bytesOut } = stream;
       write({
         ...{ exchange, status, bytesIn, bytesOut, durationMs },

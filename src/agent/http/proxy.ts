@@ -9,6 +9,7 @@ import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, Clock, Timer } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
+import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import type { Caller } from "../../transport/port.ts";
 import { contentLengthOf, endToEnd, type Field } from "../../wire/http1/fields.ts";
 import { printableName } from "../../wire/hostname.ts";
@@ -40,12 +41,26 @@ interface HttpProxy {
   close(): void;
 }
 
+/** What a response of the proxy itself, instead of the server's, says of the fault in `Proxy-Status` (RFC 9209). */
+export type ProxyFault =
+  | "destination_unavailable"
+  | "http_protocol_error"
+  | "http_response_timeout"
+  | "connection_limit_reached";
+
+/** The fault of a response that an agent made in place of the server's; undefined if it is the server's. */
+export function proxyFaultOf(fields: Headers): ProxyFault | undefined {
+  const [, fault] = /^sallyport; error=([a-z_]+)$/.exec(fields.get("proxy-status") ?? "") ?? [];
+  return fault as ProxyFault | undefined;
+}
+
 /** Creates a proxy. The server receives the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
 export function httpProxy(options: HttpProxyOptions): HttpProxy {
   const { clock, faults, single } = options;
   const client = new Http1Client({ clock, faults, single, dial: () => options.dial(UNKNOWN_CALLER) });
+  const sampler = visitorLines(options.log ?? silentLogger, clock);
   return {
-    handler: (exchange) => new ForwardedRequest(options, client, exchange).start(),
+    handler: (exchange) => new ForwardedRequest(options, client, sampler, exchange).start(),
     close: () => client.close(),
   };
 }
@@ -54,6 +69,7 @@ export function httpProxy(options: HttpProxyOptions): HttpProxy {
 class ForwardedRequest {
   readonly #options: HttpProxyOptions;
   readonly #client: Http1Client;
+  readonly #sampler: LogSampler;
   readonly #exchange: Exchange;
   readonly #bodyMaxBytes: number;
   #bodyBytes = 0;
@@ -62,9 +78,10 @@ class ForwardedRequest {
   #timedOut = false;
   #server: BodyStream | undefined;
 
-  constructor(options: HttpProxyOptions, client: Http1Client, exchange: Exchange) {
+  constructor(options: HttpProxyOptions, client: Http1Client, sampler: LogSampler, exchange: Exchange) {
     this.#options = options;
     this.#client = client;
+    this.#sampler = sampler;
     this.#exchange = exchange;
     this.#bodyMaxBytes = options.requestBodyMaxBytes ?? Infinity;
   }
@@ -155,27 +172,30 @@ class ForwardedRequest {
   }
 
   #fail(error: unknown): void {
-    const { failed, log = silentLogger } = this.#options;
     const { request, visitor } = this.#exchange;
-    failed?.(error);
-    log.warn(
+    this.#options.failed?.(error);
+    this.#sampler.warn(
+      "request",
       { visitor: visitor.address, method: request.method, path: printableName(request.target) },
       `Cannot forward request: ${errorMessage(error)}`,
     );
     if (error instanceof SallyportError && error.code === "limit_exceeded") {
-      this.#answer(503, "This service is busy. Try again in a moment.");
+      this.#answer(503, "This service is busy. Try again in a moment.", "connection_limit_reached");
     } else if (error instanceof SallyportError && causeCode(error) === "deadline_exceeded") {
-      this.#answer(504, "The server behind this name didn't answer in time.");
-    } else this.#answer(502, "The server behind this name can't be reached, or doesn't speak HTTP.");
+      this.#answer(504, "The server behind this name didn't answer in time.", "http_response_timeout");
+    } else if (this.#server !== undefined) {
+      this.#answer(502, "The server behind this name doesn't answer in HTTP.", "http_protocol_error");
+    } else this.#answer(502, "The server behind this name can't be reached.", "destination_unavailable");
   }
 
   #refuseBody(): void {
     this.#answer(413, `This service accepts requests of up to ${this.#bodyMaxBytes} bytes.`);
   }
 
-  #answer(status: number, text: string): void {
+  #answer(status: number, text: string, fault?: ProxyFault): void {
     this.#answered = true;
-    respondText(this.#exchange, status, text);
+    const fields: Field[] = fault === undefined ? [] : [["proxy-status", `sallyport; error=${fault}`]];
+    respondText(this.#exchange, status, text, fields);
   }
 }
 

@@ -8,6 +8,7 @@ import { Roster } from "../../bytes/roster.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { Runtime } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import type { SessionStream } from "../../transport/port.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
@@ -78,11 +79,14 @@ export interface ServiceFacts {
 /** Finds services by name, and serves their visitors. */
 export class ServiceTable {
   readonly #options: ServiceTableOptions;
+  /** For lines that visitors can cause at will. */
+  readonly #sampler: LogSampler;
   #byName = new Map<string, Entry>();
   #entries: readonly Entry[] = [];
 
   constructor(options: ServiceTableOptions) {
     this.#options = options;
+    this.#sampler = visitorLines(options.log, options.runtime.clock);
   }
 
   /** Serves every visitor of the agent. */
@@ -219,7 +223,7 @@ export class ServiceTable {
   }
 
   #refuse(stream: SessionStream, error: SallyportError, alert: number): void {
-    this.#options.log.info({ visitor: stream.caller.address, reason: error.code }, error.message);
+    this.#sampler.info(error.code, { visitor: stream.caller.address, reason: error.code }, error.message);
     turnAway(stream, alert);
   }
 }
@@ -229,6 +233,8 @@ class Entry {
   readonly service: Service;
   readonly #options: ServiceTableOptions;
   readonly #log: Logger;
+  /** For lines that visitors can cause at will. */
+  readonly #sampler: LogSampler;
   readonly #access: AccessList;
   readonly #targets: TargetPool;
   readonly #health: HealthChecks;
@@ -247,6 +253,7 @@ class Entry {
     this.service = service;
     this.#options = options;
     this.#log = options.log.child({ service: this.name });
+    this.#sampler = visitorLines(this.#log, runtime.clock);
     this.#access = new AccessList({ allow: service.allow, block: service.block });
     this.#targets = new TargetPool({ targets: service.targets, runtime, log: this.#log });
     this.#accessLog = options.accessLog?.(service);
@@ -328,10 +335,8 @@ class Entry {
     this.#visitorsTotal++;
     this.#log.debug({ visitor: address, server_name: name }, "visitor connected");
     const failed = (error: unknown) => {
-      this.#log.warn(
-        { visitor: address, error: asError(error) },
-        `Cannot serve visitor: ${errorMessage(error)}`,
-      );
+      const fields = { visitor: address, error: asError(error) };
+      this.#sampler.warn("failed", fields, `Cannot serve visitor: ${errorMessage(error)}`);
       this.#failed(errorMessage(error));
       visitor.abort(asError(error));
     };
@@ -377,7 +382,7 @@ class Entry {
   #refuse(stream: SessionStream, reason: "access_denied" | "limit_exceeded", why: string): void {
     const visitor = stream.caller.address;
     const message = `Cannot serve visitor of ${this.name}: ${why}`;
-    this.#log.info({ visitor, reason }, message);
+    this.#sampler.info(reason, { visitor, reason }, message);
     if (reason === "limit_exceeded") this.#failed(message);
     turnAway(
       stream,

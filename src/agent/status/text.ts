@@ -47,9 +47,9 @@ export function statusText(report: StatusReport): string[] {
     const [name = "", ...aliases] = service.names;
     lines.push("", `${name}${aliases.length === 0 ? "" : ` (${aliases.join(", ")})`}`);
     for (const { target, up, error } of service.targets) {
-      lines.push(
-        `  target        ${target}  ${up ? "up" : "DOWN"}${error === undefined ? "" : `: ${error}`}`,
-      );
+      // A target counts as up again 10 s after it failed a visitor.
+      const state = up ? error === undefined ? "up" : "up, but the last attempt failed" : "DOWN";
+      lines.push(`  target        ${target}  ${state}${error === undefined ? "" : `: ${error}`}`);
     }
     lines.push(`  TLS           ${service.tls}`);
     for (

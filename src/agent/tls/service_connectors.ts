@@ -8,6 +8,7 @@ import { errorMessage, SallyportError } from "../../errors.ts";
 import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
 import { Faults } from "../../runtime/shared.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import type { Caller } from "../../transport/port.ts";
 import { idleTicks, splice } from "../../transport/splice.ts";
 import { hostnameFault } from "../../wire/hostname.ts";
@@ -102,6 +103,7 @@ class Connectors implements ServiceConnectors {
 class Terminating implements ServiceConnector {
   readonly #service: Service;
   readonly #parts: ServiceParts;
+  readonly #sampler: LogSampler;
   readonly #source: CertificateSource;
   readonly #faults: Faults;
   readonly #terminator: TlsTerminator;
@@ -127,6 +129,7 @@ class Terminating implements ServiceConnector {
     this.#closed = closed;
     this.#store = store;
     const { clock } = parts.runtime;
+    this.#sampler = visitorLines(parts.log, clock);
     this.#terminator = new TlsTerminator({ clock, faults, choose: (hello) => this.#choose(hello) });
     this.#handler = this.#makeHandler(handler);
   }
@@ -142,7 +145,7 @@ class Terminating implements ServiceConnector {
           return;
         }
         failed(error);
-        log.warn({ visitor: stream.caller.address, reason: error.code }, error.message);
+        this.#sampler.warn(error.code, { visitor: stream.caller.address, reason: error.code }, error.message);
       },
       secured: ({ stream: inner, alpnProtocol, serverName }) => {
         const visitor = { ...stream.caller, ...serverName === undefined ? {} : { serverName } };

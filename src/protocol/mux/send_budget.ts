@@ -42,8 +42,11 @@ export class SendBudget<Stream extends SendingStream> {
   readonly #queues: QueueLimits;
   readonly #sender: QueueSender<Stream>;
   readonly #memory: MemoryBudget;
-  /** Created on first use: most sessions are idle. */
-  #waiting: Set<Stream> | undefined;
+  // Created on first use: most sessions are idle.
+  /** Streams that will be told to write again, in order. */
+  #line: Set<Stream> | undefined;
+  /** Streams that have too much queued to be told; they get in line once enough of it has been sent. */
+  #full: Set<Stream> | undefined;
   #queuedBytes = 0;
   /** Size of the last large chunk; the next is expected to be similar. */
   #broughtBytes = BROUGHT_MIN_BYTES;
@@ -63,23 +66,26 @@ export class SendBudget<Stream extends SendingStream> {
       this.#queuedBytes <= this.#budgetBytes;
   }
 
-  /** `byteLength` bytes have left a queue. */
-  sent(byteLength: number): void {
+  /** `byteLength` bytes have left the queue of `stream`. */
+  sent(stream: Stream, byteLength: number): void {
     this.#queuedBytes -= byteLength;
+    if (this.#full === undefined || this.#full.size === 0) return;
+    if (stream.outgoing.byteLength <= this.#lowBytes && this.#full.delete(stream)) this.#lineUp(stream);
   }
 
   /**
    * Whether the stream, which has just written `wroteBytes`, may continue writing. If not, `drain` follows. If other
-   * streams are waiting, it queues behind them.
+   * streams are in line, it queues behind them. Those that are full aren't: their peer may not read for hours.
    */
   mayGoOn(stream: Stream, wroteBytes: number): boolean {
     const { byteLength } = stream.outgoing;
     const mostBytes = Math.min(this.#share, this.#queues.outgoingHighBytes);
     const isBulk = wroteBytes > SMALL_BYTES;
     if (isBulk) this.#broughtBytes = Math.max(BROUGHT_MIN_BYTES, wroteBytes);
-    const othersWait = isBulk && this.#waiting !== undefined && this.#waiting.size > 0;
+    const othersWait = isBulk && this.#line !== undefined && this.#line.size > 0;
     if (!othersWait && this.#sender.passes(byteLength) && byteLength < mostBytes) return true;
-    (this.#waiting ??= new Set()).add(stream);
+    if (byteLength > this.#lowBytes) this.#setAside(stream);
+    else if (!this.#full?.has(stream)) this.#lineUp(stream);
     return false;
   }
 
@@ -87,7 +93,22 @@ export class SendBudget<Stream extends SendingStream> {
   forget(stream: Stream): void {
     this.#queuedBytes -= stream.outgoing.byteLength;
     stream.outgoing.clear();
-    this.#waiting?.delete(stream);
+    this.#line?.delete(stream);
+    this.#full?.delete(stream);
+  }
+
+  #lineUp(stream: Stream): void {
+    (this.#line ??= new Set()).add(stream);
+  }
+
+  #setAside(stream: Stream): void {
+    this.#line?.delete(stream);
+    (this.#full ??= new Set()).add(stream);
+  }
+
+  /** A stream with more than this queued isn't told to write again. */
+  get #lowBytes(): number {
+    return Math.min(this.#share / 2, this.#queues.outgoingLowBytes);
   }
 
   /** Bytes that the session may queue; shrinks as the process runs out of memory. */
@@ -106,21 +127,24 @@ export class SendBudget<Stream extends SendingStream> {
    * be queued. True if the next turn has to notify more.
    */
   tellDrained(): boolean {
-    if (this.#waiting === undefined) return false;
+    if (this.#line === undefined) return false;
     let roomBytes = Math.min(this.#sender.roomBytes, TURN_BYTES);
     // Once half of the window has arrived, more is requested, however little room that leaves.
     let neededBytes = Math.min(this.#broughtBytes, this.#sender.windowBytes / 2, TURN_BYTES);
     let told = false;
-    for (const stream of this.#waiting) {
+    for (const stream of this.#line) {
       // A stream that was notified may have filled the connection again.
       if (this.#sender.held) return false;
-      if (stream.outgoing.byteLength > Math.min(this.#share / 2, this.#queues.outgoingLowBytes)) continue;
+      if (stream.outgoing.byteLength > this.#lowBytes) {
+        this.#setAside(stream);
+        continue;
+      }
       // Streams that were notified may write nothing.
       if (roomBytes < neededBytes) return told;
       roomBytes -= this.#broughtBytes;
       neededBytes = this.#broughtBytes;
       told = true;
-      this.#waiting?.delete(stream);
+      this.#line.delete(stream);
       stream.drain();
     }
     return false;

@@ -245,8 +245,8 @@ export abstract class SessionCore<Stream extends CoreStream>
   }
 
   /** `byteLength` bytes of payload have left a stream's queue. */
-  sent(_stream: Stream, byteLength: number): void {
-    this.sending.sent(byteLength);
+  sent(stream: Stream, byteLength: number): void {
+    this.sending.sent(stream, byteLength);
     this.bytesSent += byteLength;
   }
 

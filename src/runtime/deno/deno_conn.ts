@@ -8,12 +8,17 @@ import type { ClosePace } from "../close_pace.ts";
 import { BUFFER_SIZES } from "../out_queue.ts";
 import type { Address, Bytes, Conn } from "../port.ts";
 import { plainHost, type Shared } from "../shared.ts";
-import { PromiseStream } from "../promise_stream.ts";
+import { PromiseStream, type WriteMarks } from "../promise_stream.ts";
 
 const KiB = 1024;
 /** A read that waited this long marks the connection as idle; the next one uses the small buffer again. */
 const IDLE_READ_MS = 1_000;
-const MARKS = { highBytes: 128 * KiB, lowBytes: 64 * KiB };
+/** A connection that may queue this much seldom has to pause its source, and writes more with each call. */
+const MARKS: WriteMarks = { highBytes: 512 * KiB, lowBytes: 256 * KiB };
+/** The same while the process holds much: hundreds of peers may have stopped reading. */
+const SHORT_MARKS: WriteMarks = { highBytes: 128 * KiB, lowBytes: 64 * KiB };
+/** Buffered bytes of the process from which it holds much. */
+const MUCH_BYTES = 16 * 1024 * KiB;
 
 /** A TCP connection on a `Deno.Conn`. */
 export class DenoConn extends PromiseStream<number | null> implements Conn {
@@ -23,6 +28,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   protected override readonly closesAsEnd = true;
   readonly #conn: Deno.TcpConn | Deno.UnixConn;
   readonly #closing: ClosePace;
+  #sessionMarks: WriteMarks | undefined;
   #readBuffer: Bytes | null = null;
   /**
    * 0 for the idle buffer, else the pool's index plus one. Most connections start with more than the idle buffer holds.
@@ -34,7 +40,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   #waitedMs = 0;
 
   constructor(conn: Deno.TcpConn | Deno.UnixConn, shared: Shared) {
-    super(shared, MARKS);
+    super(shared);
     if ("setNoDelay" in conn) conn.setNoDelay(true);
     this.#conn = conn;
     this.#closing = shared.closing;
@@ -53,10 +59,14 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
 
   carrySession(writeAheadBytes: number): void {
     this.isSession = true;
-    this.marks = { highBytes: writeAheadBytes, lowBytes: writeAheadBytes / 2 };
+    this.#sessionMarks = { highBytes: writeAheadBytes, lowBytes: writeAheadBytes / 2 };
     // An agent is idle once admitted: the bytes of its handshake say nothing about what follows.
     this.#hasRead = false;
     if (this.#readBuffer === null) this.#readSize = 0;
+  }
+
+  protected get marks(): WriteMarks {
+    return this.#sessionMarks ?? (this.pool.memory.heldBytes < MUCH_BYTES ? MARKS : SHORT_MARKS);
   }
 
   protected readBelow(): Promise<number | null> {
@@ -98,12 +108,12 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   protected override readingPaused(): void {
-    if (this.#readBuffer !== null) this.pool.give(this.#readBuffer);
+    if (this.#readBuffer !== null) this.pool.takeBack(this.#readBuffer);
     this.#readBuffer = null;
   }
 
   #takeReadBuffer(): Bytes {
-    return this.#readSize === 0 ? this.pool.takeIdle() : this.pool.take(this.#readSize - 1);
+    return this.#readSize === 0 ? this.pool.takeIdle() : this.pool.lend(this.#readSize - 1);
   }
 
   /**

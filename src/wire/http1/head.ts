@@ -117,7 +117,11 @@ export function writeResponseHead(status: number, fields: readonly Field[]): Byt
 function writeHead(line: string, fields: readonly Field[]): Bytes {
   let text = `${line}\r\n`;
   for (const [name, value] of fields) text += `${name}: ${value}\r\n`;
-  return new Uint8Array(Buffer.from(`${text}\r\n`, "latin1"));
+  text += "\r\n";
+  // Faster than Buffer's latin1, above all on Deno.
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }
 
 function read<Head>(

@@ -2,16 +2,18 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import type { AddressInfo, Server } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type Server } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { generate } from "selfsigned";
+import { MemoryCertificateStore } from "../../../src/agent/acme/certificate_store.ts";
 import { type Agent, createAgent } from "../../../src/agent/agent.ts";
 import { diagnose, type FaultName } from "../../../src/agent/doctor/diagnose.ts";
 import type { Grant } from "../../../src/transport/grant.ts";
 import { type Service, serviceDefaults } from "../../../src/agent/services/service.ts";
 import { ServiceTable } from "../../../src/agent/services/table.ts";
 import { parseTarget } from "../../../src/agent/services/target.ts";
+import { createServiceConnectors } from "../../../src/agent/tls/service_connectors.ts";
 import { STATUS_VERSION, type StatusReport } from "../../../src/agent/status/report.ts";
 import { FernetRing } from "../../../src/crypto/fernet.ts";
 import { createEdge, type Edge } from "../../../src/edge/edge.ts";
@@ -69,7 +71,13 @@ async function agentFor(
   grants?: () => Promise<Grant>,
 ): Promise<() => StatusReport> {
   const runtime = await currentRuntime();
-  const table = new ServiceTable({ runtime, log: silentLogger });
+  const connectors = createServiceConnectors({
+    ...{ runtime, log: silentLogger, store: new MemoryCertificateStore() },
+    manager: () => {
+      throw new Error("no authority here");
+    },
+  });
+  const table = new ServiceTable({ runtime, log: silentLogger, connectors });
   table.apply([serviceDefaults({ ...given, targets: [parseTarget(target)] })]);
   const [hostname, ...aliases] = given.names;
   const startedMs = Date.now();
@@ -122,6 +130,27 @@ describe("diagnose", () => {
     assert.equal(fault, undefined, text);
     assert.match(text, /^good for good\.test, for another 23 h 59 min; this machine doesn't trust/);
     assert.equal((await faultOf("good.test")).fault, undefined);
+  });
+
+  it("visits a target behind TLS that ends in the agent, from any side", { timeout }, async () => {
+    const site = await listening(createHttpServer((_, answer) => void answer.writeHead(404).end()));
+    const odd = await listening(createTcpServer((socket) => void socket.end("SSH-2.0-x\r\n\r\n")));
+    const tls = "self-signed";
+    const good = await agentFor({ names: ["page.test"], tls }, `http://${HOST}:${site}`);
+    const dead = await agentFor({ names: ["down.test"], tls }, `http://${HOST}:${closedPort}`);
+    const strange = await agentFor({ names: ["odd.test"], tls }, `http://${HOST}:${odd}`);
+    assert.equal((await faultOf("page.test", good)).fault, undefined);
+    for (const report of [dead, undefined]) {
+      const { fault, text } = await faultOf("down.test", report);
+      assert.equal(fault, "endpoint_unreachable", text);
+      assert.match(
+        text,
+        report === undefined ? /can't reach the service's target$/ : /the target http:.*refused/,
+      );
+    }
+    const { fault, text } = await faultOf("odd.test", strange);
+    assert.equal(fault, "endpoint_protocol", text);
+    assert.match(text, /the target http:\/\/127\.0\.0\.1:\d+, but it doesn't answer in HTTP/);
   });
 
   it("names each planted fault", { timeout }, async () => {

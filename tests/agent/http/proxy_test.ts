@@ -7,12 +7,14 @@ import { after, before, describe, it } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { joinStreams } from "../../support/join_streams.ts";
 import { layered, ownHostsOnly, setFields } from "../../../src/agent/http/front.ts";
-import { httpProxy, type HttpProxyOptions } from "../../../src/agent/http/proxy.ts";
+import { httpProxy, type HttpProxyOptions, type ProxyFault } from "../../../src/agent/http/proxy.ts";
 import { Faults } from "../../../src/runtime/shared.ts";
+import { LOG_SAMPLE_VISITORS_BURST } from "../../../src/telemetry/log_sampler.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { pattern } from "../../conformance/runtime_helpers.ts";
 import { portOf } from "../../support/plain_peer.ts";
 import { startTarget, startTerminatedSite, type TerminatedSite } from "../../support/terminated.ts";
+import { type LogLine, recordingLogger } from "../../support/tunnel.ts";
 
 const timeout = 30_000;
 const runtime = await currentRuntime();
@@ -295,12 +297,12 @@ describe("httpProxy: HTTP/1.1", () => {
       mute.listen(0, "127.0.0.1");
       odd.listen(0, "127.0.0.1");
       await Promise.all([once(mute, "listening"), once(odd, "listening")]);
-      const cases: readonly [number, Partial<HttpProxyOptions>, number][] = [
-        [1, {}, 502],
-        [portOf(odd), {}, 502],
-        [portOf(mute), { answerTimeoutMs: 50 }, 504],
+      const cases: readonly [number, Partial<HttpProxyOptions>, number, ProxyFault][] = [
+        [1, {}, 502, "destination_unavailable"],
+        [portOf(odd), {}, 502, "http_protocol_error"],
+        [portOf(mute), { answerTimeoutMs: 50 }, 504, "http_response_timeout"],
       ];
-      for (const [port, options, status] of cases) {
+      for (const [port, options, status, fault] of cases) {
         const proxy = proxyTo(port, options);
         const other = await startTerminatedSite(proxy.handler);
         const socket = await visit(other);
@@ -310,6 +312,7 @@ describe("httpProxy: HTTP/1.1", () => {
           socket.text(),
           new RegExp(`^HTTP/1.1 ${status} .*\r\n\r\nThe server behind this name`, "s"),
         );
+        assert.ok(socket.text().includes(`\r\nproxy-status: sallyport; error=${fault}\r\n`));
         proxy.close();
         await other.stop();
       }
@@ -317,6 +320,21 @@ describe("httpProxy: HTTP/1.1", () => {
       odd.close();
     },
   );
+
+  it("logs a few of the requests that it can't pass on", { timeout }, async () => {
+    const lines: LogLine[] = [];
+    const proxy = proxyTo(1, { log: recordingLogger(lines) });
+    const other = await startTerminatedSite(proxy.handler);
+    const socket = await visit(other);
+    const requests = LOG_SAMPLE_VISITORS_BURST + 5;
+    for (let n = 1; n < requests; n++) socket.write(GET("/"));
+    socket.write(GET("/", "Connection: close"));
+    await once(socket, "close");
+    assert.equal(socket.text().match(/HTTP\/1.1 502 /g)?.length, requests);
+    assert.equal(lines.length, LOG_SAMPLE_VISITORS_BURST);
+    proxy.close();
+    await other.stop();
+  });
 
   it(
     "holds a server back that writes faster than the visitor reads, and goes on",

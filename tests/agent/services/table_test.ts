@@ -5,6 +5,7 @@ import { type Service, serviceDefaults } from "../../../src/agent/services/servi
 import { CHANGED_SERVICE_GRACE_MS, ServiceTable } from "../../../src/agent/services/table.ts";
 import { parseTarget } from "../../../src/agent/services/target.ts";
 import { TARGET_PENALTY_MS } from "../../../src/agent/services/targets.ts";
+import { LOG_SAMPLE_INTERVAL_MS, LOG_SAMPLE_VISITORS_BURST } from "../../../src/telemetry/log_sampler.ts";
 import type { SessionStream } from "../../../src/transport/port.ts";
 import { parseProxyHeader } from "../../../src/wire/proxy/proxy_header.ts";
 import { pattern, Watched } from "../../conformance/runtime_helpers.ts";
@@ -192,6 +193,22 @@ describe("ServiceTable", () => {
       "limit_exceeded",
       "limit_exceeded",
     ]);
+  });
+
+  it("logs a few of the visitors that it refuses, and counts the others", async () => {
+    const { test, lines } = await world([service(["a.test"], [`${HOST}:1`], { block: ["198.51.100.66"] })]);
+    const refused = LOG_SAMPLE_VISITORS_BURST + 20;
+    for (let n = 0; n < refused; n++) {
+      await test.visit("a.test", { from: "198.51.100.66" });
+      await test.visit("b.test");
+    }
+    const of = (reason: string) => lines.filter(({ fields }) => fields.reason === reason);
+    for (const reason of ["access_denied", "unrecognized_name"]) {
+      assert.equal(of(reason).length, LOG_SAMPLE_VISITORS_BURST, reason);
+    }
+    await test.advance(LOG_SAMPLE_INTERVAL_MS);
+    await test.visit("a.test", { from: "198.51.100.66" });
+    assert.match(of("access_denied").at(-2)!.message, /^20 more in \d+ s, the last: /);
   });
 
   it("applies new services without touching visitors of those that are as they were", async () => {

@@ -37,12 +37,33 @@ test("five hundred streams that stall leave room for one that doesn't, however o
   const working = new Writer(budget);
   for (let i = 0; i < 100; i++) {
     working.drain();
-    budget.sent(working.outgoing.byteLength);
+    const { byteLength } = working.outgoing;
     working.outgoing.clear();
+    budget.sent(working, byteLength);
   }
   assert.equal([...stalled, working].some(({ overflown }) => overflown), false);
   const heldBytes = stalled.reduce((sum, { outgoing }) => sum + outgoing.byteLength, 0);
   assert.ok(heldBytes <= SESSION_SEND_BUDGET_BYTES);
+});
+
+test("a stream whose peer reads nothing keeps no other from writing on", () => {
+  const budget = new SendBudget<Asked>(DEFAULT_QUEUE_LIMITS, OPEN);
+  const stalled = Array.from({ length: 20 }, () => new Asked());
+  for (const stream of stalled) {
+    while (budget.mayGoOn(stream, CHUNK.length)) budget.queue(stream, CHUNK);
+  }
+  const working = new Asked();
+  for (let turn = 0; turn < 100; turn++) {
+    assert.equal(budget.mayGoOn(working, CHUNK.length), true, "it doesn't stand in line behind them");
+    assert.equal(budget.tellDrained(), false, "nobody is left to tell");
+  }
+  assert.equal(told(stalled), 0, "those whose queue is full are asked for nothing");
+  const [first] = stalled;
+  const byteLength = first!.outgoing.byteLength - DEFAULT_QUEUE_LIMITS.outgoingLowBytes;
+  first!.outgoing.drop(byteLength);
+  budget.sent(first!, byteLength);
+  budget.tellDrained();
+  assert.equal(first!.times, 1, "its peer reads again");
 });
 
 test("a stream alone may hold as much as its own bound says", () => {
@@ -106,6 +127,9 @@ test("a stream that brings more than may be on its way is asked once half of tha
   }
 });
 
+/** Stands for the other streams of a session. */
+const OTHER: SendingStream = { outgoing: new ChunkQueue(blocks), drain: () => {} };
+
 /** A budget with small bounds, a stream, and what the stream has heard. */
 function bench(limits: { high?: number; low?: number; max?: number } = {}) {
   const { high = 1_000, low = 400, max = 2_000 } = limits;
@@ -125,11 +149,11 @@ function bench(limits: { high?: number; low?: number; max?: number } = {}) {
     drained: () => drained,
     queue: (byteLength: number) => budget.queue(stream, new Uint8Array(byteLength)),
     /** As if other streams held this much. */
-    others: (byteLength: number) => budget.sent(-byteLength),
+    others: (byteLength: number) => budget.sent(OTHER, -byteLength),
     /** Some of the stream's bytes go out. */
     send: (byteLength: number) => {
       stream.outgoing.drop(byteLength);
-      budget.sent(byteLength);
+      budget.sent(stream, byteLength);
     },
   };
 }
@@ -256,6 +280,7 @@ describe("SendBudget: drain", () => {
       budget.queue(stream, new Uint8Array(1_000));
       budget.mayGoOn(stream, 0);
       stream.outgoing.clear();
+      budget.sent(stream, 1_000);
     }
     budget.tellDrained();
     assert.deepEqual(told, ["a"]);
