@@ -29,11 +29,10 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { assertRootOnLinux, makeDebian, useRegistry } from "../debian.ts";
 import { execForm, type Instruction, pairs, parseDockerfile, type Stage } from "./dockerfile.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const CACHE = join(ROOT, ".cache");
-const DEBIAN = join(CACHE, "debian-bookworm");
 /** Packages whose files a distroless/cc image has. */
 const RUNTIME_PACKAGES = ["libc6", "libgcc-s1", "libstdc++6"];
 
@@ -50,13 +49,10 @@ interface Image {
 }
 
 function main(): void {
-  if (process.platform !== "linux" || process.getuid?.() !== 0) {
-    throw new Error("Cannot check container: it takes root on Linux");
-  }
+  assertRootOnLinux("container");
   const stages = parseDockerfile(readFileSync(join(ROOT, "packaging/container/Dockerfile"), "utf8"));
   const folder = mkdtempSync(join(tmpdir(), "sallyport-container-"));
   try {
-    makeDebian();
     const context = join(folder, "context");
     mkdirSync(context);
     const archive = execFileSync("git", ["archive", "--format=tar", "HEAD"], {
@@ -83,17 +79,6 @@ function main(): void {
   }
 }
 
-/** A Debian to start from, made once. */
-function makeDebian(): void {
-  if (existsSync(join(DEBIAN, "etc/debian_version"))) return;
-  console.log("debootstrap bookworm (once)");
-  const draft = `${DEBIAN}.draft`;
-  rmSync(draft, { recursive: true, force: true });
-  mkdirSync(CACHE, { recursive: true });
-  execFileSync("debootstrap", ["--variant=minbase", "bookworm", draft], { stdio: ["ignore", "ignore", 2] });
-  execFileSync("mv", [draft, DEBIAN]);
-}
-
 /** The stand-in of a base image. */
 function makeImage({ from }: Stage, root: string): Image {
   const image: Image = {
@@ -102,14 +87,12 @@ function makeImage({ from }: Stage, root: string): Image {
   };
   const [, bunVersion] = /^oven\/bun:([\d.]+)$/.exec(from) ?? [];
   if (bunVersion !== undefined) {
-    execFileSync("cp", ["-a", DEBIAN, root]);
+    execFileSync("cp", ["-a", makeDebian(), root]);
     const bun = process.versions.bun === undefined ? which("bun") : process.execPath;
     const found = execFileSync(bun, ["--version"], { encoding: "utf8" }).trim();
     if (found !== bunVersion) throw new Error(`Cannot stand in for ${from}: bun on PATH is ${found}`);
     cpSync(realpathSync(bun), join(root, "usr/local/bin/bun"));
-    // This machine's way to the registry.
-    cpSync("/etc/resolv.conf", join(root, "etc/resolv.conf"), { dereference: true });
-    cpSync("/etc/ssl/certs", join(root, "etc/ssl/certs"), { recursive: true, dereference: true });
+    useRegistry(root);
     for (const name of ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy"]) {
       if (process.env[name]) image.env[name] = process.env[name];
     }
@@ -124,14 +107,15 @@ function makeImage({ from }: Stage, root: string): Image {
   }
   execFileSync("ln", ["-s", "usr/lib", join(root, "lib")]);
   execFileSync("ln", ["-s", "usr/lib64", join(root, "lib64")]);
+  const debian = makeDebian();
   for (const name of RUNTIME_PACKAGES) {
-    const listed = execFileSync("chroot", [DEBIAN, "dpkg", "-L", name], { encoding: "utf8" }).split("\n");
-    const files = listed.filter((path) => /\.so/.test(path) && !statOf(join(DEBIAN, path))?.isDirectory());
+    const listed = execFileSync("chroot", [debian, "dpkg", "-L", name], { encoding: "utf8" }).split("\n");
+    const files = listed.filter((path) => /\.so/.test(path) && !statOf(join(debian, path))?.isDirectory());
     execFileSync("tar", ["-x", "-C", root], {
       input: execFileSync("tar", [
         "-c",
         "-C",
-        DEBIAN,
+        debian,
         ...files.map((path) => `.${path}`.replace(/^\.\/(lib\w*)\//, "./usr/$1/")),
       ], {
         maxBuffer: 1 << 28,

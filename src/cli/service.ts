@@ -100,6 +100,7 @@ export function addService(program: Command, { io }: CliContext): void {
     const paths = [path, ...sockets];
     if (flags.root === undefined) await tell(io, STOPS[manager](command, paths));
     for (const path of paths) await rm(path);
+    if (flags.root === undefined && manager === "systemd") await tell(io, [["systemctl", "daemon-reload"]]);
     io.out(`Removed ${paths.join(", ")}; settings and keys stay. ${placesText(manager, command)}`);
   });
   const status = common(service.command("status")).description("Show the service's state.");
@@ -118,6 +119,11 @@ type Steps = readonly (readonly string[])[];
 /** The steps for a command, given the files that are written: the service's, and its sockets'. */
 type FileSteps = Record<Manager, (command: ServiceCommand, paths: readonly string[]) => Steps>;
 
+/** BusyBox, as in Alpine, has no useradd, and Debian's adduser takes other flags. */
+const ADD_USER = "if command -v useradd > /dev/null; " +
+  `then useradd --system --user-group --no-create-home --home-dir ${STATE_DIR} sallyport; ` +
+  "else addgroup -S sallyport && adduser -S -D -H -G sallyport sallyport; fi";
+
 const unitNames = (paths: readonly string[]) => paths.map((path) => basename(path));
 const STARTS: FileSteps = {
   systemd: (_, paths) => [
@@ -126,7 +132,7 @@ const STARTS: FileSteps = {
     ["systemctl", "enable", "--now", ...unitNames(paths).reverse()],
   ],
   openrc: (command) => [
-    ["sh", "-c", "id sallyport || { addgroup -S sallyport && adduser -S -D -H -G sallyport sallyport; }"],
+    ["sh", "-c", `id sallyport > /dev/null 2>&1 || { ${ADD_USER}; }`],
     ["rc-update", "add", `sallyport-${command}`, "default"],
     ["rc-service", `sallyport-${command}`, "start"],
   ],
@@ -185,7 +191,8 @@ function commandNamed(name: string): ServiceCommand {
 function managerOf({ manager }: Flags): Manager {
   if (manager === undefined) {
     if (process.platform === "darwin") return "launchd";
-    return isOpenrc() ? "openrc" : "systemd";
+    // A machine may have both programs: what it was started with says which one manages its services.
+    return !isThere("/run/systemd/system") && isThere("/sbin/openrc-run") ? "openrc" : "systemd";
   }
   const found = MANAGERS.find((name) => name === manager);
   if (found === undefined) {
@@ -213,9 +220,9 @@ function socketsOf(
   return socketUnits({ command, args });
 }
 
-function isOpenrc(): boolean {
+function isThere(path: string): boolean {
   try {
-    return existsSync("/sbin/openrc-run");
+    return existsSync(path);
   } catch {
     // Deno without permission to look there.
     return false;

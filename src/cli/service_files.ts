@@ -141,6 +141,7 @@ After=network-online.target
 Type=notify
 NotifyAccess=all
 WatchdogSec=60
+WatchdogSignal=SIGKILL
 ExecStart=${[...program, command, ...args].map(systemdWord).join(" ")}
 ExecReload=/bin/kill -HUP $MAINPID
 ${passed}EnvironmentFile=-${settingsFile(command)}
@@ -193,8 +194,20 @@ function systemdWord(word: string): string {
   return /^[\w@+=:,./[\]-]+$/.test(word) ? word : `"${escaped}"`;
 }
 
+/**
+ * The settings that OpenRC offers for some of this don't work everywhere. `capabilities` is set only where OpenRC is
+ * built with them, since it refuses the option otherwise; `rc_ulimit` fails as a whole in dash and where a limit can't
+ * be raised; and OpenRC 0.45 passes `no_new_privs` under a name that its own supervise-daemon doesn't know.
+ */
 function openrcScript({ command, program, args, onDeno = false }: ServiceSpec): string {
   const [start = "sallyport", ...words] = [...program, command, ...args];
+  const folders = onDeno ? `${STATE_DIR} ${DENO_CACHE}` : STATE_DIR;
+  const capability = command === "agent" ? "" : `
+  capabilities="^cap_net_bind_service"
+  if ! supervise-daemon "$RC_SVCNAME" --capabilities "$capabilities" --version > /dev/null 2>&1; then
+    unset capabilities
+    ewarn "This OpenRC has no capabilities: ports below 1024 need sysctl net.ipv4.ip_unprivileged_port_start"
+  fi`;
   return `#!/sbin/openrc-run
 # Settings: SALLYPORT_ variables in ${settingsFile(command)}
 description="${ABOUT[command]}"
@@ -202,25 +215,26 @@ supervisor=supervise-daemon
 command=${shellWord(start)}
 command_args="${words.map(shellWord).join(" ").replaceAll('"', '\\"')}"
 command_user="sallyport:sallyport"
-capabilities="${command === "agent" ? "" : "^cap_net_bind_service"}"
-no_new_privs=yes
-rc_ulimit="-n 262144 -c 0"
+output_log="/var/log/$RC_SVCNAME.log"
+error_log="/var/log/$RC_SVCNAME.log"
+supervise_daemon_args="--no-new-privs"
+umask=077
 respawn_delay=2
+retry="TERM/660/KILL/5"
 extra_started_commands="reload"
 
 depend() {
-  need net
-  after firewall
+  use net
+  after net firewall
 }
 
 start_pre() {
-  checkpath --directory --mode 0700 --owner sallyport:sallyport ${STATE_DIR}
-  export SALLYPORT_DATA_DIR=${STATE_DIR}
-${
-    onDeno
-      ? `  checkpath --directory --mode 0700 --owner sallyport:sallyport ${DENO_CACHE}\n  export DENO_DIR=${DENO_CACHE}\n`
-      : ""
-  }  if [ -r ${settingsFile(command)} ]; then
+  checkpath --directory --mode 0700 --owner sallyport:sallyport ${folders} || return 1
+  checkpath --file --mode 0640 --owner sallyport:sallyport "$output_log" || return 1
+  ulimit -c 0
+  ulimit -n 262144 2> /dev/null || ewarn "Cannot raise the limit of open files: it stays at $(ulimit -n)"${capability}
+  export SALLYPORT_DATA_DIR=${STATE_DIR}${onDeno ? `\n  export DENO_DIR=${DENO_CACHE}` : ""}
+  if [ -r ${settingsFile(command)} ]; then
     set -a
     . ${settingsFile(command)}
     set +a

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -13,6 +13,7 @@ import {
   hiddenFromUnits,
   MANAGERS,
   SERVICE_COMMANDS,
+  type ServiceCommand,
   serviceText,
   socketUnits,
 } from "../../src/cli/service_files.ts";
@@ -151,6 +152,8 @@ describe("service", { skip: process.platform === "win32" }, () => {
       const unit = serviceText("systemd", { command, program: ["/bin/true"], args });
       assert.match(unit, /^LimitCORE=0$/m);
       assert.match(unit, /^Type=notify$/m);
+      // Bun reports SIGABRT, systemd's default for a hang, as a crash of its own.
+      assert.match(unit, /^WatchdogSignal=SIGKILL$/m);
       assert.match(
         unit,
         command === "agent" ? /^CapabilityBoundingSet=$/m : /^CapabilityBoundingSet=CAP_NET_BIND/m,
@@ -160,6 +163,37 @@ describe("service", { skip: process.platform === "win32" }, () => {
       assert.deepEqual(await run("sh", ["-n", script]), { code: 0, text: "" });
     }
   });
+
+  it(
+    "has scripts that start under an OpenRC with capabilities and under one without",
+    { timeout },
+    async () => {
+      const bin = join(folder, "bin");
+      await mkdir(bin);
+      const stub = (name: string, text: string) =>
+        writeFile(join(bin, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+      await stub("checkpath", ":");
+      await stub("ewarn", 'echo "warning: $*"');
+      const script = join(folder, "prepared");
+      const prepare = async (command: ServiceCommand, capable: boolean) => {
+        await stub("supervise-daemon", capable ? "exit 0" : "exit 1");
+        await writeFile(script, serviceText("openrc", { command, program: ["/bin/true"], args }));
+        const tell = 'echo "capabilities ${capabilities-none}, core $(ulimit -c), data $SALLYPORT_DATA_DIR"';
+        const words = [`PATH=${bin}:${process.env.PATH}`, "RC_SVCNAME=test", "sh", "-c"];
+        return await run("env", [...words, `. ${script} && start_pre && ${tell}`]);
+      };
+      const capable = await prepare("serve", true);
+      assert.match(
+        capable.text,
+        /^capabilities \^cap_net_bind_service, core 0, data \/var\/lib\/sallyport$/m,
+      );
+      const incapable = await prepare("serve", false);
+      assert.match(incapable.text, /^warning: This OpenRC has no capabilities: ports below 1024 need /m);
+      assert.match(incapable.text, /^capabilities none, /m);
+      // An empty setting would make OpenRC take the next flag for its value.
+      assert.match((await prepare("agent", true)).text, /^capabilities none, /m);
+    },
+  );
 
   it("has units that systemd accepts and rates as safe", { skip: noSystemd }, async () => {
     for (const command of SERVICE_COMMANDS) {
