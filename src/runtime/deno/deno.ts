@@ -18,6 +18,7 @@ import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import { BulkPace } from "../bulk_pace.ts";
+import { ClosePace } from "../close_pace.ts";
 import type {
   Address,
   Bytes,
@@ -57,11 +58,14 @@ export function createDenoRuntime(): Runtime {
   let ciphers: SystemCiphers | undefined;
   const turn = new Turn();
   const memory = new MemoryBudget(turn.soon);
+  const clock = createSystemClock(turn.soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
     pace: new BulkPace(lookForEvents),
+    // Not the next turn, since turns in a row keep Deno from looking for events.
+    closing: new ClosePace(clock.nowMs, (run) => void setTimeout(run, 1)),
     memory,
-    clock: createSystemClock(turn.soon),
+    clock,
     descriptors: new DescriptorGuard(),
     faults: new Faults(),
   };
