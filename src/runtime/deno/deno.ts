@@ -116,8 +116,8 @@ const NOTHING = new Uint8Array(0);
  * Deno looks for events of the network only when nothing is ready to run, or once in 61 turns. So this waits for another
  * thread's answer, which takes microseconds, or for a timer, which takes a millisecond or two.
  */
-function lookForEvents(done: () => void, crowded: boolean): void {
-  if (crowded) setTimeout(done, 1);
+function lookForEvents(done: () => void, long: boolean): void {
+  if (long) setTimeout(done, 1);
   else void crypto.subtle.digest("SHA-1", NOTHING).then(done);
 }
 
