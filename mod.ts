@@ -25,7 +25,7 @@ export type { Accepts } from "./src/edge/protocol_detector.ts";
 
 // The agent: its sources of tokens, and the handling of visitors' streams.
 export { type Agent, type AgentOptions, createAgent } from "./src/agent/agent.ts";
-export type { TransportName, TransportSetting } from "./src/agent/dialer.ts";
+export type { TransportName, TransportSetting } from "./src/transport/names.ts";
 export type { DialerOptions, EdgePins } from "./src/transport/agent_transport.ts";
 export type { RememberedTransport, TransportMemory } from "./src/agent/transport_choice.ts";
 export type { Grant, GrantEdge, TokenGrant } from "./src/transport/grant.ts";

@@ -54,14 +54,41 @@ export function run(
   });
 }
 
+/** What builds peers, and where it is to be had. */
+const BUILDERS = {
+  cargo: "Rust, which https://rustup.rs installs",
+  go: "Go, which https://go.dev/dl has",
+} as const;
+
+/**
+ * Builds the peer `name` with such a program.
+ *
+ * @throws {Unavailable} with what is missing and how to go on without it.
+ */
+export async function build(
+  name: string,
+  builder: keyof typeof BUILDERS,
+  args: readonly string[],
+  options: Parameters<typeof run>[2] = {},
+): Promise<string> {
+  const without = `or leave ${name} out with --peers`;
+  await run(builder, [builder === "go" ? "version" : "--version"], options).catch(() => {
+    throw new Unavailable(`Cannot build ${name}: it needs ${BUILDERS[builder]}; install it, ${without}`);
+  });
+  return await run("nice", [builder, ...args], options).catch((error) => {
+    const why = (error as Error).message.replaceAll("\n", " ");
+    throw new Unavailable(`Cannot build ${name}: ${why}. Try again when the registry answers, ${without}`);
+  });
+}
+
 /** Builds commands of a Go module, inside a copy of it, into the folder `bin` of the cache's folder `name`. */
 export async function buildGo(name: string, module: string, commands: readonly string[]): Promise<void> {
   const folder = await cacheFolder(name);
-  const download = await run("go", ["mod", "download", "-json", module], { cwd: folder });
+  const download = await build(name, "go", ["mod", "download", "-json", module], { cwd: folder });
   const source = join(folder, "source");
   await cp((JSON.parse(download) as { Dir: string }).Dir, source, { recursive: true });
   await run("chmod", ["-R", "u+w", source]);
-  await run("nice", ["go", "build", "-trimpath", "-o", `${join(folder, "bin")}/`, ...commands], {
+  await build(name, "go", ["build", "-trimpath", "-o", `${join(folder, "bin")}/`, ...commands], {
     cwd: source,
     env: { CGO_ENABLED: "0" },
   });

@@ -35,14 +35,17 @@ export function countCases(xml: string): CaseCounts {
   return counts;
 }
 
-/** The test files of a report that have a failed case. */
+/**
+ * The files of a report that have a failed case. Deno names the file that declares a suite, which may be one that
+ * several test files import.
+ */
 export function failedFiles(xml: string): string[] {
   const files = new Set<string>();
   for (const [, attributes = ""] of xml.matchAll(/<testsuite\s([^>]*)>/g)) {
     const failures = Number(/\bfailures="(\d+)"/.exec(attributes)?.[1] ?? 0);
     // Bun names the file of every suite; with Deno a file's own suite is named after it.
-    const file = /\b(?:file|name)="(?:\.\/)?([^"]+_test\.ts)"/.exec(attributes)?.[1];
-    if (failures > 0 && file !== undefined) files.add(file);
+    const file = /\b(?:file|name)="(?:\.\/)?([^"\s]+\.ts)"/.exec(attributes)?.[1];
+    if (failures > 0 && file !== undefined && !file.startsWith("ext:")) files.add(file);
   }
   return [...files];
 }
@@ -58,7 +61,7 @@ export function secondsOfFiles(xml: string): Map<string, number> {
       /<testsuite\s([^>]*?)(?:\/>|>([\s\S]*?)(?=<testsuite\s|$))/g,
     )
   ) {
-    const name = /\bname="(?:\.\/)?([^"]+\.ts)"/.exec(suite)?.[1];
+    const name = /\bname="(?:\.\/)?([^"\s]+\.ts)"/.exec(suite)?.[1];
     if (name === undefined || name.startsWith("ext:")) continue;
     // Bun gives each file's time, Deno each case's.
     const own = /\btime="([\d.]+)"/.exec(suite)?.[1];

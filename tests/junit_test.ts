@@ -41,6 +41,9 @@ test("both runtimes' reports count the same", () => {
 
 test("both runtimes' reports name the files with failures", () => {
   for (const xml of [DENO, BUN]) assert.deepEqual(failedFiles(xml), ["a_test.ts"]);
+  const shared = `<testsuite name="./scenarios.ts" failures="1"></testsuite>
+    <testsuite name="ext:deno_node/testing.ts" failures="1"></testsuite>`;
+  assert.deepEqual(failedFiles(shared), ["scenarios.ts"]);
   assert.deepEqual(failedFiles(""), []);
 });
 

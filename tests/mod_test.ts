@@ -133,7 +133,7 @@ test("importing the library prints nothing, listens to nothing and keeps nothing
 
 test("a command doesn't load what only others run", async () => {
   const heavy =
-    /^src\/(master\/(app|management|page|api|store)|agent\/acme\/acme|pipe|snocat|transport\/(quic|curve)\/(accept|dial))/;
+    /^src\/(master\/(app|management|page|api|store)|agent\/(acme\/acme|dialer)|pipe|snocat|transport\/(quic|curve)\/(accept|dial))/;
   const packages = /from "(hono|@hono|kysely|oauth4webapi|pg|qr|uplot|rate-limiter-flexible)/;
   const waste = async (command: string) => {
     const files = [...await loaded("main.ts"), ...await loaded("src/cli/main.ts"), ...await loaded(command)];

@@ -8,7 +8,7 @@
  * deno task test -- --only bun tests/mux  # the suite under one runtime, for some folders or files
  * deno task test -- --explore             # properties and simulations with fresh seeds, which they print
  * deno task test -- --program FILE        # the tests of the whole program against a single file, on Bun
- * deno task test -- --jobs 1              # one test process at a time; two for each processor by default
+ * deno task test -- --jobs 1              # one test process at a time; by default one more than processors
  * ```
  *
  * Test files that fail are run a second time by themselves, if they are few. Those that then pass are listed as unstable,
@@ -29,10 +29,13 @@ import { countCases, failedFiles, secondsOfFiles } from "./junit.ts";
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const CACHE = join(ROOT, ".cache");
 const NPX = "npx -y -p deno@2.9.6 -p bun@1.4.5 deno task test";
-/** If more files of a runtime fail, none is run again: the change is at fault, not the moment. */
-const SECOND_RUN_MAX_FILES = 3;
 /** Few enough that the processes end at about the same time, and enough that starting one doesn't matter. */
 const FILES_PER_PROCESS = 8;
+/**
+ * If more files of a runtime fail, none is run again: the change is at fault, not the moment. A process that crashes
+ * takes its files along.
+ */
+const SECOND_RUN_MAX_FILES = FILES_PER_PROCESS;
 const SLOWEST_FILES_SHOWN = 12;
 /** For tests and hooks without a time of their own. Bun's 5 s would judge the machine; Deno has none. */
 const BUN_TIMEOUT_MS = 60_000;
@@ -219,17 +222,15 @@ async function runTests(runtime: Runtime, files: readonly string[], number: numb
   const { code, output } = await run([...command, ...files.map((file) => `./${file}`)]);
   const xml = await readFile(reportPath, "utf8").catch(() => "");
   const counts = countCases(xml);
-  const failed = new Set(failedFiles(xml));
-  if (code !== 0 && counts.failed === 0) {
-    // A file that doesn't load, or an error between tests, fails the process without failing a case.
-    counts.failed = 1;
-    for (const file of files) failed.add(file);
-  }
+  const named = failedFiles(xml);
+  // A file that doesn't load, or an error between tests, fails the process without failing a case.
+  if (code !== 0 && counts.failed === 0) counts.failed = 1;
+  const areKnown = named.length > 0 && named.every((file) => files.includes(file));
   return {
     ...counts,
     // Deno lists every test, then what failed, after this heading.
     output: counts.failed === 0 ? "" : output.slice(Math.max(0, output.search(/^ ?ERRORS ?$/m))),
-    failedFiles: failed,
+    failedFiles: new Set(counts.failed === 0 ? [] : areKnown ? named : files),
     fileSeconds: secondsOfFiles(xml),
   };
 }
@@ -315,7 +316,7 @@ async function existing(names: string[]): Promise<string[]> {
 
 function readArguments(given: string[]): { only: Set<Group>; paths: string[]; jobs: number } {
   const groups = new Set<Group>();
-  let jobs = 2 * availableParallelism();
+  let jobs = availableParallelism() + 1;
   const rest: string[] = [];
   const words = given.flatMap((word) => word.startsWith("--only=") ? ["--only", word.slice(7)] : [word]);
   for (let index = 0; index < words.length; index++) {

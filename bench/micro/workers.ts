@@ -43,24 +43,40 @@ const endpoint = await startEndpoint();
 /** What a process and its children have used. */
 interface Usage {
   readonly cpuSeconds: number;
+  /** Of it the main threads': the others compile code and collect garbage. */
+  readonly mainSeconds: number;
   /** How often they were put to sleep or interrupted. */
   readonly switches: number;
 }
 
-async function usageOf(pid: number): Promise<Usage> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+/** The processor time of a process, or of one thread. */
+async function cpuSecondsOf(path: string): Promise<number> {
+  const stat = await readFile(`${path}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const cpuSeconds = (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+async function usageOf(pid: number): Promise<Usage> {
+  const tasks = `/proc/${pid}/task`;
+  const [cpuSeconds, mainSeconds] = [
+    await cpuSecondsOf(`/proc/${pid}`),
+    await cpuSecondsOf(`${tasks}/${pid}`),
+  ];
   let switches = 0;
-  for (const task of await readdir(`/proc/${pid}/task`)) {
-    const status = await readFile(`/proc/${pid}/task/${task}/status`, "utf8");
+  for (const task of await readdir(tasks)) {
+    // A thread may have ended meanwhile.
+    const status = await readFile(`${tasks}/${task}/status`, "utf8").catch(() => "");
     for (const [, count] of status.matchAll(/ctxt_switches:\s+(\d+)/g)) switches += Number(count);
   }
-  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim();
+  const children = (await readFile(`${tasks}/${pid}/children`, "utf8")).trim();
   const all = await Promise.all(children.split(" ").filter(Boolean).map((child) => usageOf(Number(child))));
   return all.reduce(
-    (sum, used) => ({ cpuSeconds: sum.cpuSeconds + used.cpuSeconds, switches: sum.switches + used.switches }),
-    { cpuSeconds, switches },
+    (sum, used) => ({
+      cpuSeconds: sum.cpuSeconds + used.cpuSeconds,
+      mainSeconds: sum.mainSeconds + used.mainSeconds,
+      switches: sum.switches + used.switches,
+    }),
+    { cpuSeconds, mainSeconds, switches },
   );
 }
 
@@ -132,6 +148,7 @@ async function measure({ title, workers, shared = false }: Case): Promise<readon
     title,
     (VISITORS / seconds).toFixed(0),
     ((visited.cpuSeconds - before.cpuSeconds) / VISITORS * 1e6).toFixed(0),
+    ((visited.mainSeconds - before.mainSeconds) / VISITORS * 1e6).toFixed(0),
     hopShare.toFixed(2),
     ((visited.switches - before.switches) / VISITORS).toFixed(1),
     bulkRate.toFixed(0),
@@ -140,8 +157,17 @@ async function measure({ title, workers, shared = false }: Case): Promise<readon
 }
 
 console.log(`${runtime.name} ${runtime.version}`);
-const heads = ["edge", "visitors/s", "cpu us/visitor", "hops/visitor", "switches", "bulk MB/s", "cpu s/GB"];
-const widths = [19, 12, 16, 14, 10, 11, 10];
+const heads = [
+  "edge",
+  "visitors/s",
+  "cpu us/visitor",
+  "main thread",
+  "hops/visitor",
+  "switches",
+  "bulk MB/s",
+  "cpu s/GB",
+];
+const widths = [19, 12, 16, 13, 14, 10, 11, 10];
 const line = (row: readonly string[]) =>
   console.log(
     row.map((cell, index) => index === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[index]!)).join(""),

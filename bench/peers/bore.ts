@@ -5,7 +5,7 @@
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { CACHE, cacheFolder, exists, freePorts, run, startChild } from "../machine.ts";
+import { build, CACHE, cacheFolder, exists, freePorts, startChild } from "../machine.ts";
 import { type Peer, runningPeer } from "./peer.ts";
 
 const VERSION = "0.6.0";
@@ -19,8 +19,8 @@ export const bore: Peer = {
     if (!await exists(PROGRAM)) {
       const folder = await cacheFolder("bore");
       const target = `${folder}-target`;
-      await run("nice", [
-        ...["cargo", "install", "bore-cli", "--version", VERSION, "--root", folder, "--target-dir", target],
+      await build("bore", "cargo", [
+        ...["install", "bore-cli", "--version", VERSION, "--root", folder, "--target-dir", target],
       ]);
       await rm(target, { recursive: true, force: true });
     }

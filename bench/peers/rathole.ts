@@ -6,7 +6,7 @@
 
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { CACHE, cacheFolder, exists, freePorts, run, startChild } from "../machine.ts";
+import { build, CACHE, cacheFolder, exists, freePorts, startChild } from "../machine.ts";
 import { type Peer, runningPeer } from "./peer.ts";
 
 const VERSION = "0.5.0";
@@ -20,8 +20,8 @@ export const rathole: Peer = {
     if (!await exists(PROGRAM)) {
       const folder = await cacheFolder("rathole");
       const target = `${folder}-target`;
-      await run("nice", [
-        ...["cargo", "install", "rathole", "--version", VERSION, "--root", folder],
+      await build("rathole", "cargo", [
+        ...["install", "rathole", "--version", VERSION, "--root", folder],
         // Plain TCP is what is measured; TLS, Noise and WebSocket would need OpenSSL's headers. Without --locked: the
         // lock file of 0.5.0 names a crate that today's compiler refuses.
         ...["--no-default-features", "--features", "server,client", "--target-dir", target],

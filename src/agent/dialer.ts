@@ -6,25 +6,17 @@
 import { CurveDialer } from "../transport/curve/agent.ts";
 import { EdgeKey } from "../transport/edge_key.ts";
 import type { DialerOptions, DialerParts, TransportDialer } from "../transport/agent_transport.ts";
+import type { TransportName } from "../transport/names.ts";
 import { QuicDialer } from "../transport/quic/agent.ts";
 import { SealedDialer } from "../transport/sealed/agent.ts";
 import { SnitunDialer } from "../transport/snitun/agent.ts";
 
-/** All transports, in the order in which "auto" prefers them. */
-const DIALERS = {
+const DIALERS: Readonly<Record<TransportName, new (parts: DialerParts) => TransportDialer>> = {
   quic: QuicDialer,
   curve: CurveDialer,
   snitun: SnitunDialer,
   sealed: SealedDialer,
-} as const satisfies Readonly<Record<string, new (parts: DialerParts) => TransportDialer>>;
-
-/** The name of a transport. */
-export type TransportName = keyof typeof DIALERS;
-/** A transport; "auto" tries those that the edge offers and keeps the first that connects. */
-export type TransportSetting = TransportName | "auto";
-
-/** The names of all transports, in the order in which "auto" tries them. */
-export const TRANSPORTS: readonly TransportName[] = Object.keys(DIALERS) as TransportName[];
+};
 
 /** The dialers of one agent, each created on first use. */
 export class Dialers {

@@ -6,7 +6,8 @@
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { type Dialers, type TransportName, TRANSPORTS, type TransportSetting } from "./dialer.ts";
+import { type TransportName, TRANSPORTS, type TransportSetting } from "../transport/names.ts";
+import type { Dialers } from "./dialer.ts";
 import type { GrantEdge } from "../transport/grant.ts";
 import { localNetworks } from "./local_networks.ts";
 

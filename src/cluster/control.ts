@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { z } from "zod";
 import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Clock, Conn } from "../runtime/port.ts";
@@ -16,11 +17,14 @@ export const CONTROL_DEADLINE_MS = 10_000;
 /** The methods that an end offers to the other. */
 export type ControlMethods = Readonly<Record<string, (argument: unknown) => unknown>>;
 
-type Line =
-  | { readonly call: number; readonly method: string; readonly argument: unknown }
-  | { readonly answer: number; readonly result: unknown }
-  | { readonly answer: number; readonly error: { readonly code: ErrorCode; readonly message: string } }
-  | { readonly event: string; readonly detail: unknown };
+const number = z.number().int().nonnegative();
+const LineSchema = z.union([
+  z.strictObject({ call: number, method: z.string(), argument: z.unknown().optional() }),
+  z.strictObject({ answer: number, error: z.object({ code: z.string(), message: z.string() }) }),
+  z.strictObject({ answer: number, result: z.unknown().optional() }),
+  z.strictObject({ event: z.string(), detail: z.unknown().optional() }),
+]);
+type Line = z.infer<typeof LineSchema>;
 
 /** One end of a control connection. */
 export class ControlConnection {
@@ -48,7 +52,7 @@ export class ControlConnection {
     });
   }
 
-  /** Resolves when the connection has ended. */
+  /** Resolves when the connection has ended. The other end's invalid line ends it: calls reject with `frame_invalid`. */
   get over(): Promise<void> {
     return this.#over.promise;
   }
@@ -92,10 +96,26 @@ export class ControlConnection {
   }
 
   #data(chunk: Bytes): void {
-    const lines = (this.#pending + this.#decoder.decode(chunk, { stream: true })).split("\n");
-    this.#pending = lines.pop()!;
-    if (this.#pending.length > CONTROL_LINE_MAX_BYTES) return this.#conn.abort();
-    for (const line of lines) this.#receive(JSON.parse(line) as Line);
+    const [rest, ...lines] = this.#decoder.decode(chunk, { stream: true }).split("\n");
+    this.#pending += rest;
+    if (this.#pending.length > CONTROL_LINE_MAX_BYTES) {
+      return this.#fail(`it is longer than ${CONTROL_LINE_MAX_BYTES} bytes`);
+    }
+    for (const next of lines) {
+      const line = parseLine(this.#pending);
+      if (line === undefined) return this.#fail("it is neither a call, an answer nor an event");
+      this.#pending = next;
+      this.#receive(line);
+    }
+  }
+
+  #fail(why: string): void {
+    this.#pending = "";
+    const error = new SallyportError("frame_invalid", `Cannot read line of the other process: ${why}`, {
+      side: "peer",
+    });
+    this.#ended(error);
+    this.#conn.abort(error);
   }
 
   #receive(line: Line): void {
@@ -104,14 +124,17 @@ export class ControlConnection {
     const waiting = this.#calls.get(line.answer);
     if ("error" in line) {
       waiting?.reject(
-        new SallyportError(line.error.code, line.error.message, { side: "local", retryable: true }),
+        new SallyportError(line.error.code as ErrorCode, line.error.message, {
+          side: "local",
+          retryable: true,
+        }),
       );
     } else waiting?.resolve(line.result);
   }
 
   async #answer(answer: number, method: string, argument: unknown): Promise<void> {
     try {
-      const handler = this.#methods[method];
+      const handler = Object.hasOwn(this.#methods, method) ? this.#methods[method] : undefined;
       if (handler === undefined) {
         throw new SallyportError("not_supported", `No method ${method}`, { side: "local" });
       }
@@ -125,11 +148,20 @@ export class ControlConnection {
     this.#conn.write(new TextEncoder().encode(`${JSON.stringify(line)}\n`));
   }
 
-  #ended(): void {
+  #ended(reason = lost()): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const { reject } of this.#calls.values()) reject(lost());
+    for (const { reject } of this.#calls.values()) reject(reason);
     this.#over.resolve();
+  }
+}
+
+/** Undefined if the text is no line of a control connection. */
+function parseLine(text: string): Line | undefined {
+  try {
+    return LineSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
   }
 }
 

@@ -14,11 +14,11 @@ export const CROWD = 4;
 /** Smaller reads and writes neither count nor wait. */
 export const BULK_MIN_BYTES = 4 * 1024;
 
-/** While sessions crowd, a rest in which bytes were moved is taken again, at most so many times in all. */
-export const RESTS_MAX = 16;
+/** Most rests in a row while sessions crowd: one in which bytes were moved is none. */
+export const RESTS_MAX = 64;
 
-/** Calls `done` once the process has looked for other events, after a longer rest if sessions crowd. */
-type Rest = (done: () => void, crowded: boolean) => void;
+/** Calls `done` once a process that isn't busy has looked for other events; `long` makes sure of it. */
+type Rest = (done: () => void, long: boolean) => void;
 
 interface Turn {
   readonly byteLength: number;
@@ -64,16 +64,16 @@ export class BulkPace {
   }
 
   /**
-   * A rest counts only if nobody moved bytes meanwhile: with many sessions, those that still have their turn take longer
-   * than the rest, whose end then comes before the runtime has looked for events.
+   * While many sessions compete, those that still have their turn take longer than a rest, whose end would come before the
+   * runtime has looked for events. So short rests are taken until one passes in which nobody moved bytes, then a long one.
    */
-  #restSoon(restsLeft = RESTS_MAX): void {
+  #restSoon(restsLeft = RESTS_MAX, long = false): void {
     const moves = this.#moves;
     this.#rest(() => {
-      const disturbed = this.#crowded && this.#moves !== moves;
-      if (disturbed && restsLeft > 1) this.#restSoon(restsLeft - 1);
-      else this.#rested();
-    }, this.#crowded);
+      const quiet = this.#moves === moves;
+      if (!this.#crowded || (quiet && long) || restsLeft <= 1) this.#rested();
+      else this.#restSoon(restsLeft - 1, quiet);
+    }, long);
   }
 
   #rested(): void {

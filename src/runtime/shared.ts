@@ -11,6 +11,7 @@ import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
 import type { BulkPace } from "./bulk_pace.ts";
+import type { ClosePace } from "./close_pace.ts";
 import type { Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
@@ -22,6 +23,7 @@ const STALE_PROBE_MS = 500;
 export interface Shared {
   readonly pool: BufferPool;
   readonly pace: BulkPace;
+  readonly closing: ClosePace;
   readonly clock: Clock;
   readonly descriptors: DescriptorGuard;
   readonly memory: MemoryBudget;

@@ -251,7 +251,7 @@ export interface SessionLabels {
   readonly protocolVersion: number | undefined;
   /** `aes-cbc`, `aes-gcm`, `aes-gcm-siv`. */
   readonly cipher: string;
-  /** `snitun` for plain TCP, `sealed`, `curve`. */
+  /** `snitun`, `sealed`, `curve` or `quic`. */
   readonly transport: string;
 }
 

@@ -42,7 +42,7 @@ export interface SessionHandler {
 
 /** An authenticated connection between an agent and an edge. */
 export interface Session {
-  /** The transport's name: "snitun", "sealed", "curve". */
+  /** The transport's name: "snitun", "sealed", "curve", "quic"; "link" between nodes of a cluster. */
   readonly transport: string;
   /** The peer's address. */
   readonly remote: Address;

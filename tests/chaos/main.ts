@@ -4,7 +4,7 @@
  * ```
  * deno task chaos               every fault on both runtimes, some ten minutes
  * deno task chaos --quick       the short part, some two minutes
- * deno task chaos --minutes 60  round after round, with the memory of edge and agent after each
+ * deno task chaos --minutes 60  round after round, half of the time on each runtime, with the memory after each
  * deno task chaos --soak 60     no faults: visits at a low rate for so many minutes, and the slope of the memory
  * deno task chaos --malice      attacks on an edge, and what its other users notice of them; --only WORD for some
  * --runtime deno|bun            one of them alone
@@ -36,7 +36,8 @@ const { values, positionals } = parseArgs({
   },
 });
 const runtimes: RuntimeName[] = values.runtime === "both" ? ["deno", "bun"] : [values.runtime as RuntimeName];
-const endMs = performance.now() + Number(values.minutes) * 60_000;
+/** What each runtime gets of the time. */
+const roundsMs = Number(values.minutes) * 60_000 / runtimes.length;
 const WIDTHS = [6, 52, 10, 8, 8, 5, 6, 9, 14];
 let failures = 0;
 
@@ -78,6 +79,7 @@ process.exit(failures === 0 ? 0 : 1);
 async function runOn(runtime: RuntimeName): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "sallyport-chaos-"));
   const world = new World(runtime, folder);
+  const endMs = performance.now() + roundsMs;
   try {
     await world.start();
     do {

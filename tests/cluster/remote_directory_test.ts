@@ -5,6 +5,7 @@ import { CONTROL_DEADLINE_MS, ControlConnection } from "../../src/cluster/contro
 import type { Directory } from "../../src/cluster/directory.ts";
 import { createMemoryDirectory, DirectoryStore } from "../../src/cluster/memory_directory.ts";
 import { directoryMethods, RemoteDirectory, tellChanges } from "../../src/cluster/remote_directory.ts";
+import type { Conn } from "../../src/runtime/port.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import { directorySuite } from "../conformance/directory_suite.ts";
 
@@ -79,4 +80,49 @@ it("ControlConnection.call rejects when the other end throws, does not know the 
   await assert.rejects(network.settle(cut), { code: "io_failed" });
   await network.settle(control.over);
   await assert.rejects(control.call("double", 1), { code: "io_failed" });
+});
+
+it("ControlConnection ends with frame_invalid at a line that is none, and offers only its own methods", async () => {
+  const network = createMemoryNetwork();
+  const { clock } = network;
+  const runtime = network.runtime();
+  let heard = "";
+  let accept = Promise.withResolvers<Conn>();
+  await runtime.listen({
+    host: "10.0.0.1",
+    port: PORT,
+    accept: (conn) => {
+      conn.attach({
+        data: (chunk) => void (heard += new TextDecoder().decode(chunk)),
+        end() {},
+        drain() {},
+        close() {},
+      });
+      accept.resolve(conn);
+    },
+  });
+  const connect = async () => {
+    accept = Promise.withResolvers();
+    const dialled = runtime.dial({ host: "10.0.0.1", port: PORT, timeoutMs: 1_000 });
+    const control = new ControlConnection(await network.settle(dialled), clock, {});
+    const conn = await accept.promise;
+    return { control, send: (line: string) => void conn.write(new TextEncoder().encode(`${line}\n`)) };
+  };
+  const lines = [
+    ...["no JSON", "null", "{}", '{"call":-1,"method":"double"}', '{"call":1,"method":7}'],
+    '{"answer":0,"error":7}',
+  ];
+  for (const line of lines) {
+    const { control, send } = await connect();
+    const asked = control.call("anything");
+    send(line);
+    await assert.rejects(network.settle(asked), { code: "frame_invalid" }, line.slice(0, 40));
+    await network.settle(control.over);
+  }
+  heard = "";
+  const { control, send } = await connect();
+  send('{"call":1,"method":"constructor","argument":1}');
+  await network.advance(100);
+  assert.match(heard, /not_supported/);
+  control.close();
 });

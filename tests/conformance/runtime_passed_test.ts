@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { MemoryBudget } from "../../src/bytes/memory_budget.ts";
 import { BulkPace } from "../../src/runtime/bulk_pace.ts";
+import { ClosePace } from "../../src/runtime/close_pace.ts";
 import { DescriptorGuard } from "../../src/runtime/descriptors.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { listenWithNode } from "../../src/runtime/bun/node_listener.ts";
@@ -22,6 +23,7 @@ async function open(): Promise<Harness> {
     faults: runtime.faults,
     pool: new BufferPool(memory),
     pace: new BulkPace(clock.soon),
+    closing: new ClosePace(clock.nowMs, clock.soon),
   };
   return {
     runtime: {

@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import { AccessList } from "../../src/agent/access_list.ts";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
-import type { TransportName } from "../../src/agent/dialer.ts";
+import type { TransportName } from "../../src/transport/names.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Conn, Listener } from "../../src/runtime/port.ts";

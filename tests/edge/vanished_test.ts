@@ -6,7 +6,7 @@ import { loadSodium } from "../../src/crypto/sodium.ts";
 import { edgeKeys } from "../support/sealed.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 import { SILENCE_MAX_MS } from "../../src/protocol/mux/heartbeat.ts";
-import type { TransportName } from "../../src/agent/dialer.ts";
+import type { TransportName } from "../../src/transport/names.ts";
 import { transportsOf } from "../support/transports.ts";
 import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import {

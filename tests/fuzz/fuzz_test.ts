@@ -10,7 +10,7 @@ const targets = await makeTargets();
 
 describe("what reads bytes of strangers answers with typed errors, the same however they are cut", () => {
   for (const target of targets) {
-    it(target.name, async () => {
+    it(target.name, { timeout: 60_000 }, async () => {
       const { executions } = await fuzz(target, SEED, { seconds: 2, executions: 1_500 });
       assert.ok(executions >= target.seeds.length);
     });

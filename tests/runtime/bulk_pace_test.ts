@@ -16,10 +16,10 @@ const CHUNKS = PACE_BYTES / CHUNK_BYTES;
 function startPace(): { pace: BulkPace; rests: boolean[]; endRest(): void } {
   const rests: boolean[] = [];
   let done: (() => void) | undefined;
-  const pace = new BulkPace((callback, crowded) => {
+  const pace = new BulkPace((callback, long) => {
     assert.equal(done, undefined, "one rest at a time");
     done = callback;
-    rests.push(crowded);
+    rests.push(long);
   });
   const endRest = () => {
     const ending = done;
@@ -75,14 +75,16 @@ describe("BulkPace", () => {
     endRest();
     assert.equal(gone * CHUNK_BYTES, CROWDED_PACE_BYTES);
     endRest();
+    assert.deepEqual(rests, [false, false, true]);
+    endRest();
     assert.equal(gone, 2 * CROWD);
-    sessions.slice(1, CROWD).forEach(move);
-    for (let at = CROWD - 1; at < CHUNKS; at++) move();
-    endRest();
-    endRest();
+    for (let at = 0; at < CHUNKS; at++) move();
+    for (let rest = 0; rest < 3; rest++) endRest();
+    assert.deepEqual(rests.splice(0), [false, false, true, false, false, true]);
     assert.equal(gone, 2 * CROWD + CHUNKS);
     move(sessions[0]);
-    assert.deepEqual(rests, [false, true, true, true, false]);
+    endRest();
+    assert.deepEqual([gone, rests], [2 * CROWD + CHUNKS + 1, [false]]);
   });
 
   it("counts the sessions that have moved bytes, not only those that wait", () => {
@@ -91,35 +93,38 @@ describe("BulkPace", () => {
     pace.wait(CHUNK_BYTES, undefined, () => {});
     endRest();
     pace.wait(CHUNK_BYTES, undefined, () => {});
-    assert.deepEqual(rests, [false, true]);
+    endRest();
+    assert.deepEqual(rests, [false, false, true]);
   });
 
   it("takes a rest again in which somebody moved bytes while sessions crowd, but not for ever", () => {
     const { pace, rests, endRest } = startPace();
+    let gone = 0;
     const crowd = () => {
       for (let at = 0; at < CROWD; at++) pace.mayGoOn(BULK_MIN_BYTES, {});
+      pace.wait(CHUNK_BYTES, undefined, () => gone++);
     };
-    crowd();
-    pace.wait(CHUNK_BYTES, undefined, () => {});
-    endRest();
-    let gone = 0;
-    crowd();
-    pace.wait(CHUNK_BYTES, undefined, () => gone++);
-    pace.mayGoOn(BULK_MIN_BYTES);
-    endRest();
-    assert.equal(gone, 0, "disturbed");
-    endRest();
-    assert.equal(gone, 1, "undisturbed");
-    crowd();
-    pace.wait(CHUNK_BYTES, undefined, () => gone++);
-    for (let at = 1; at < RESTS_MAX; at++) {
+    const endDisturbed = () => {
       pace.mayGoOn(BULK_MIN_BYTES);
       endRest();
-      assert.equal(gone, 1);
-    }
-    pace.mayGoOn(BULK_MIN_BYTES);
+    };
+    crowd();
+    endRest();
+    assert.equal(gone, 1, "they were no crowd yet");
+    crowd();
+    endDisturbed();
+    endRest();
+    endDisturbed();
+    endRest();
+    assert.equal(gone, 1);
     endRest();
     assert.equal(gone, 2);
-    assert.equal(rests.length, 3 + RESTS_MAX);
+    assert.deepEqual(rests.splice(0), [false, false, false, true, false, true]);
+    crowd();
+    for (let at = 1; at < RESTS_MAX; at++) endDisturbed();
+    assert.equal(gone, 2);
+    endDisturbed();
+    assert.equal(gone, 3);
+    assert.equal(rests.length, RESTS_MAX);
   });
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryBudget } from "../../src/bytes/memory_budget.ts";
 import { BulkPace } from "../../src/runtime/bulk_pace.ts";
+import { ClosePace } from "../../src/runtime/close_pace.ts";
 import { DenoConn } from "../../src/runtime/deno/deno_conn.ts";
 import { DescriptorGuard } from "../../src/runtime/descriptors.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
@@ -28,6 +29,7 @@ function makeShared(): Shared {
     ...{ clock, memory, descriptors: new DescriptorGuard(), faults: new Faults() },
     pool: new BufferPool(memory),
     pace: new BulkPace(clock.soon),
+    closing: new ClosePace(clock.nowMs, clock.soon),
   };
 }
 

@@ -9,12 +9,19 @@ import { randomBytes } from "node:crypto";
 
 const HANDSHAKE_RECORD = 0x16;
 const CLIENT_HELLO = 0x01;
+/** Named groups of key shares. */
+export const X25519 = 0x1d;
+export const SECP256R1 = 0x17;
 
 /**
  * One TLS record with a TLS 1.3 ClientHello (RFC 8446 §4.1.2) for `serverName`, with the extensions that today's clients
  * send: server_name, supported_groups, signature_algorithms, supported_versions, psk_key_exchange_modes, key_share, ALPN.
+ * `share` is the one key share, by default one of X25519.
  */
-export function clientHello(serverName: string): Buffer {
+export function clientHello(
+  serverName: string,
+  share = { group: X25519, key: randomBytes(32) },
+): Buffer {
   const name = Buffer.from(serverName, "ascii");
   const extensions = Buffer.concat([
     extension(0x0000, sized(2, Buffer.concat([Buffer.from([0]), sized(2, name)]))),
@@ -26,7 +33,7 @@ export function clientHello(serverName: string): Buffer {
     ),
     extension(0x002b, sized(1, Buffer.from("03040303", "hex"))),
     extension(0x002d, sized(1, Buffer.from([1]))),
-    extension(0x0033, sized(2, Buffer.concat([Buffer.from([0, 0x1d]), sized(2, randomBytes(32))]))),
+    extension(0x0033, sized(2, Buffer.concat([Buffer.from([0, share.group]), sized(2, share.key)]))),
   ]);
   const body = Buffer.concat([
     Buffer.from([3, 3]),

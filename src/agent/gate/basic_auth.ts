@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
 import type { Clock } from "../../runtime/port.ts";
-import { fieldOf } from "../../wire/http1/fields.ts";
+import { fieldOf, withoutFields } from "../../wire/http1/fields.ts";
 import { FailureLimiter } from "../../wire/ip/failure_limiter.ts";
 import { respondText } from "../http/exchange.ts";
 import { derived, type Layer } from "../http/front.ts";
@@ -82,7 +82,7 @@ export function basicAuth({ realm = "Sallyport", users }: BasicAuthSettings, clo
       failures.clear(visitor.address);
       remember(digest);
     }
-    const fields = request.fields.filter(([name]) => name !== "authorization" && !OWN_FIELDS.includes(name));
+    const fields = withoutFields(request.fields, ["authorization", ...OWN_FIELDS]);
     return handler(
       derived(exchange, { request: { ...request, fields: [...fields, ["x-forwarded-user", safe(user)]] } }),
     );

@@ -6,7 +6,7 @@
 import { errorMessage } from "../../errors.ts";
 import type { Clock } from "../../runtime/port.ts";
 import { CountedStream } from "../../runtime/wrapped_stream.ts";
-import type { Field } from "../../wire/http1/fields.ts";
+import { type Field, withoutFields } from "../../wire/http1/fields.ts";
 import type { ResponseHead } from "../../wire/http1/head.ts";
 import { type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 
@@ -48,8 +48,10 @@ export function setFields(
 }
 
 function withFields(fields: readonly Field[], set: Readonly<Record<string, string>>): readonly Field[] {
-  const kept = fields.filter(([name]) => set[name] === undefined);
-  return [...kept, ...Object.entries(set).filter(([, value]) => value !== "")];
+  return [
+    ...withoutFields(fields, Object.keys(set)),
+    ...Object.entries(set).filter(([, value]) => value !== ""),
+  ];
 }
 
 /** A line of an access log. */

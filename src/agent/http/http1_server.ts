@@ -33,7 +33,7 @@ export const HTTP_HEAD_DEADLINE_MS = 30_000;
 /** A connection without a request is closed after this time. */
 export const HTTP_KEEP_ALIVE_MS = 75_000;
 /** Most pieces in which a head may arrive; each one is parsed from the start. */
-const HEAD_PIECES_MAX = 2_000;
+export const HTTP_HEAD_PIECES_MAX = 2_000;
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** Options of {@link serveHttp1} and serveHttp2. */
@@ -183,7 +183,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     const outcome = readRequestHead(this.#rest);
     if (outcome.kind === "incomplete") {
       if (this.#pieces++ === 0) this.#sinceMs = this.options.clock.nowMs();
-      if (this.#pieces > HEAD_PIECES_MAX) this.#refuse(431, "its head arrives in too many pieces");
+      if (this.#pieces > HTTP_HEAD_PIECES_MAX) this.#refuse(431, "its head arrives in too many pieces");
       return;
     }
     if (outcome.kind === "invalid") return this.#refuse(outcome.status, outcome.why);
@@ -275,7 +275,8 @@ class ServerExchange extends BodyStream implements Exchange {
   constructor(connection: Http1Connection, request: RequestHead, framing: BodyFraming, minor: 0 | 1) {
     super();
     this.#connection = connection;
-    this.request = request;
+    // Before any layer sets fields of its own: the visitor's Connection must not name those.
+    this.request = { ...request, fields: endToEnd(request.fields) };
     this.#minor = minor;
     const { visitor, clock, faults } = connection.options;
     this.visitor = visitor;

@@ -53,7 +53,10 @@ export const HTTP2_CONTINUATIONS_MAX = 64;
 export const HTTP2_UNREAD_REPLIES_MAX = 1_000;
 /** Bytes sent that the visitor hasn't read, above which its further requests are refused. */
 export const HTTP2_UNREAD_BYTES_MAX = 1024 * 1024;
-/** The cost of a request that the visitor takes back, in frames that do no work: it ends a connection to the target. */
+/**
+ * The cost of a request that is invalid, or that the visitor takes back, in frames that do no work: it is decoded, and
+ * ends a connection to the target.
+ */
 const RESET_COST = 20;
 /** A window that grows by fewer bytes counts as a frame that does no work. */
 const SMALL_WINDOW_BYTES = 256;
@@ -414,6 +417,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
       return this.#reset(id, Reason.REFUSED_STREAM);
     }
     const outcome = fields === undefined ? TOO_LARGE : readRequestFields(fields);
+    if (outcome.kind !== "head") this.#budget.spend(RESET_COST);
     if (outcome.kind === "malformed") return this.#reset(id, Reason.PROTOCOL_ERROR);
     if (outcome.kind !== "head") {
       this.sendHead(id, [[":status", outcome.kind === "bad" ? "400" : "431"]], true);

@@ -11,7 +11,7 @@ import type { Faults } from "../../runtime/shared.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import type { Caller } from "../../transport/port.ts";
-import { contentLengthOf, endToEnd, type Field } from "../../wire/http1/fields.ts";
+import { contentLengthOf, endToEnd, type Field, withoutFields } from "../../wire/http1/fields.ts";
 import { printableName } from "../../wire/hostname.ts";
 import { type BodyStream, type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 import { Http1Client } from "./http1_client.ts";
@@ -176,7 +176,12 @@ class ForwardedRequest {
     this.#options.failed?.(error);
     this.#sampler.warn(
       "request",
-      { visitor: visitor.address, method: request.method, path: printableName(request.target) },
+      // Without the query, which may have secrets.
+      {
+        visitor: visitor.address,
+        method: request.method,
+        path: printableName(request.target.split("?")[0]!),
+      },
       `Cannot forward request: ${errorMessage(error)}`,
     );
     if (error instanceof SallyportError && error.code === "limit_exceeded") {
@@ -211,7 +216,7 @@ function causeCode(error: SallyportError): string {
 }
 
 /** Fields dropped from a visitor's request, because the server would trust them. */
-const FORGEABLE: ReadonlySet<string> = new Set([
+const FORGEABLE: readonly string[] = [
   "forwarded",
   "host",
   "x-forwarded-for",
@@ -220,13 +225,13 @@ const FORGEABLE: ReadonlySet<string> = new Set([
   "x-forwarded-proto",
   "x-forwarded-server",
   "x-real-ip",
-]);
+];
+/** Fields that the connection to the server has its own of. */
+const OF_CONNECTION: readonly string[] = ["content-length", "expect"];
 
 /** The fields for the server: the visitor's permitted ones, and the visitor's identity (RFC 7239). */
 function forwardedFields({ request, visitor }: Exchange): Field[] {
-  const kept = endToEnd(request.fields).filter(([name]) =>
-    !FORGEABLE.has(name) && name !== "content-length" && name !== "expect"
-  );
+  const kept = withoutFields(endToEnd(request.fields), [...FORGEABLE, ...OF_CONNECTION]);
   const node = isIPv6(visitor.address) ? `"[${visitor.address}]"` : visitor.address;
   return [
     ["host", request.authority],

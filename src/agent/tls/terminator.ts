@@ -33,7 +33,7 @@ export interface HelloFacts {
 }
 
 /** How to answer a handshake. */
-export interface TlsChoice {
+interface TlsChoice {
   readonly context: SecureContext;
   /** The protocols to negotiate: the first that the client offers. Absent: none is negotiated. */
   readonly alpnProtocols?: readonly string[];
@@ -45,7 +45,7 @@ interface TlsChallenge {
 }
 
 /** A refused handshake: the alert for the client, and the reason for the log. */
-export interface TlsRefusal {
+interface TlsRefusal {
   readonly alert: number;
   readonly error: SallyportError;
 }
@@ -161,6 +161,7 @@ class Handshake implements ByteStreamHandler {
         else if ("challenge" in choice) this.#show(choice.challenge);
         else this.#begin(choice, serverName, alpnProtocols);
       },
+    ).catch(
       (thrown) => {
         const why = `Cannot serve visitor: ${errorMessage(thrown)}`;
         const error = new SallyportError("io_failed", why, { side: "local", cause: thrown });

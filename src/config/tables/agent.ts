@@ -5,7 +5,7 @@
  */
 import { AGENT, EDGES, MANAGE, optional, setting, toggle } from "../setting.ts";
 import * as value from "../values.ts";
-import { TRANSPORTS } from "../../agent/dialer.ts";
+import { TRANSPORTS } from "../../transport/names.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../protocol/token/token.ts";
 import { PUBLISHED_PORTS_MAX } from "../../wire/token/claims.ts";
 

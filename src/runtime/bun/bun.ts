@@ -31,6 +31,7 @@ import { listenHttp } from "../http_server.ts";
 import { listenOnDescriptor } from "./node_listener.ts";
 import { BufferPool } from "../out_queue.ts";
 import { BulkPace, CROWDED_PACE_BYTES } from "../bulk_pace.ts";
+import { ClosePace } from "../close_pace.ts";
 import {
   createSystemClock,
   dialError,
@@ -52,11 +53,13 @@ const UDP_REUSE_PORT = 4;
 /** Opens the port on this process's sockets; each call has its own buffers. */
 export function createBunRuntime(): Runtime {
   const memory = new MemoryBudget(soon);
+  const clock = createSystemClock(soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
     pace: new BulkPace(setImmediate, CROWDED_PACE_BYTES),
+    closing: new ClosePace(clock.nowMs, setImmediate),
     memory,
-    clock: createSystemClock(soon),
+    clock,
     descriptors: new DescriptorGuard(),
     faults: new Faults(),
   };

@@ -7,6 +7,7 @@
 
 import { type BufferPool, OutQueue } from "../out_queue.ts";
 import type { BulkPace } from "../bulk_pace.ts";
+import type { ClosePace } from "../close_pace.ts";
 import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
@@ -41,6 +42,7 @@ export class BunConn extends StreamBase implements Conn {
   #socket: BunSocket<SocketOwner>;
   #pool: BufferPool;
   readonly #pace: BulkPace;
+  readonly #closing: ClosePace;
   #out: OutQueue | null = null;
   #remote: Address | undefined;
   #local: Address | undefined;
@@ -58,12 +60,17 @@ export class BunConn extends StreamBase implements Conn {
   /** Whether one of our methods is running; socket events meanwhile must wait until it returns. */
   #inMethod = false;
 
-  constructor(socket: BunSocket<SocketOwner>, { pool, pace, clock, faults }: Shared, unixPath?: string) {
+  constructor(
+    socket: BunSocket<SocketOwner>,
+    { pool, pace, closing, clock, faults }: Shared,
+    unixPath?: string,
+  ) {
     super();
     if (unixPath !== undefined) this.#remote = this.#local = { host: unixPath, port: 0 };
     this.#socket = socket;
     this.#pool = pool;
     this.#pace = pace;
+    this.#closing = closing;
     this.clock = clock;
     this.faults = faults;
   }
@@ -130,7 +137,7 @@ export class BunConn extends StreamBase implements Conn {
     this.#dropKept();
     if (this.#gone) return;
     if (hard) this.#socket.terminate();
-    else this.#socket.close();
+    else this.#closing.soon(() => void (this.#gone || this.#socket.close()));
   }
 
   protected startFlow(): void {

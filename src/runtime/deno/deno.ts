@@ -18,6 +18,7 @@ import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import { BulkPace } from "../bulk_pace.ts";
+import { ClosePace } from "../close_pace.ts";
 import type {
   Address,
   Bytes,
@@ -57,11 +58,14 @@ export function createDenoRuntime(): Runtime {
   let ciphers: SystemCiphers | undefined;
   const turn = new Turn();
   const memory = new MemoryBudget(turn.soon);
+  const clock = createSystemClock(turn.soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
     pace: new BulkPace(lookForEvents),
+    // Not the next turn, since turns in a row keep Deno from looking for events.
+    closing: new ClosePace(clock.nowMs, (run) => void setTimeout(run, 1)),
     memory,
-    clock: createSystemClock(turn.soon),
+    clock,
     descriptors: new DescriptorGuard(),
     faults: new Faults(),
   };
@@ -112,8 +116,8 @@ const NOTHING = new Uint8Array(0);
  * Deno looks for events of the network only when nothing is ready to run, or once in 61 turns. So this waits for another
  * thread's answer, which takes microseconds, or for a timer, which takes a millisecond or two.
  */
-function lookForEvents(done: () => void, crowded: boolean): void {
-  if (crowded) setTimeout(done, 1);
+function lookForEvents(done: () => void, long: boolean): void {
+  if (long) setTimeout(done, 1);
   else void crypto.subtle.digest("SHA-1", NOTHING).then(done);
 }
 

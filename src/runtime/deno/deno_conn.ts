@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { ClosePace } from "../close_pace.ts";
 import { BUFFER_SIZES } from "../out_queue.ts";
 import type { Address, Bytes, Conn } from "../port.ts";
 import { plainHost, type Shared } from "../shared.ts";
@@ -26,6 +27,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   /** Deno has one way to close: bytes already handed on are sent, followed by FIN. */
   protected override readonly closesAsEnd = true;
   readonly #conn: Deno.TcpConn | Deno.UnixConn;
+  readonly #closing: ClosePace;
   #sessionMarks: WriteMarks | undefined;
   #readBuffer: Bytes | null = null;
   /**
@@ -41,6 +43,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     super(shared);
     if ("setNoDelay" in conn) conn.setNoDelay(true);
     this.#conn = conn;
+    this.#closing = shared.closing;
     this.remote = addressOf(conn.remoteAddr);
     this.local = addressOf(conn.localAddr);
   }
@@ -91,11 +94,13 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   protected destroyBelow(): void {
-    try {
-      this.#conn.close();
-    } catch {
-      // Already closed.
-    }
+    this.#closing.soon(() => {
+      try {
+        this.#conn.close();
+      } catch {
+        // Already closed.
+      }
+    });
   }
 
   protected finishBelow(): void {

@@ -46,9 +46,28 @@ export function endToEnd(fields: readonly Field[]): Field[] {
   return fields.filter(([name]) => !HOP_BY_HOP.has(name) && !named.has(name));
 }
 
-/** The protocol that a message requests to upgrade to; undefined if none. */
+/** Protocols that would carry further requests past all that is checked and set on each. */
+const CARRIES_REQUESTS = /^(?:h2c|(?:http|tls)(?:\/.*)?)$/;
+
+/**
+ * The protocols that a message requests to upgrade to; undefined if there are none. Those that carry HTTP are left out: a
+ * server that agreed to one would get requests that no gate has seen.
+ */
 export function upgradeOf(fields: readonly Field[]): string | undefined {
-  return listOf(fields, "connection").includes("upgrade")
-    ? fieldOf(fields, "upgrade")?.toLowerCase()
-    : undefined;
+  if (!listOf(fields, "connection").includes("upgrade")) return undefined;
+  const protocols = listOf(fields, "upgrade").filter((protocol) => !CARRIES_REQUESTS.test(protocol));
+  return protocols.length === 0 ? undefined : protocols.join(", ");
+}
+
+/**
+ * The fields without those of these names, and without those that a server can't tell from them: CGI and its successors
+ * (WSGI, Rack, PHP) pass `X_Name` on as they do `X-Name`.
+ */
+export function withoutFields(fields: readonly Field[], names: Iterable<string>): Field[] {
+  const dropped = new Set(Array.from(names, sameForServers));
+  return fields.filter(([name]) => !dropped.has(sameForServers(name)));
+}
+
+function sameForServers(name: string): string {
+  return name.replaceAll("_", "-");
 }

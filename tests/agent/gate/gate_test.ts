@@ -56,7 +56,9 @@ describe("basicAuth", () => {
     const nobody = await ask(handler);
     assert.equal(nobody.status, 401);
     assert.equal(nobody.field("www-authenticate"), 'Basic realm="Home", charset="UTF-8"');
-    const alice = await ask(handler, { fields: [basic("alice", "right"), ["x-forwarded-user", "root"]] });
+    const alice = await ask(handler, {
+      fields: [basic("alice", "right"), ["x-forwarded-user", "root"], ["x_forwarded_user", "root"]],
+    });
     assert.deepEqual([alice.status, JSON.parse(alice.body)], [200, { "x-forwarded-user": "alice" }]);
     for (const wrong of [basic("alice", "wrong"), basic("bob", "right"), basic("", "")]) {
       assert.equal((await ask(handler, { fields: [wrong] })).status, 401);

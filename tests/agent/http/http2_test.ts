@@ -376,6 +376,10 @@ describe("serveHttp2", () => {
         post(2 * index + 1),
         integersFrame(FrameType.RST_STREAM, 2 * index + 1, Reason.CANCEL),
       ]],
+      [
+        "invalid requests",
+        (index) => [frame(FrameType.HEADERS, END_HEADERS | END_STREAM, 2 * index + 1, [0x82])],
+      ],
       ["PRIORITY", () => [frame(FrameType.PRIORITY, 0, 1, [0, 0, 0, 0, 1])]],
       ["small windows", () => [integersFrame(FrameType.WINDOW_UPDATE, 0, 1)]],
     ];

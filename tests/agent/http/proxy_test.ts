@@ -206,6 +206,34 @@ describe("httpProxy: HTTP/1.1", () => {
     },
   );
 
+  it(
+    "keeps a visitor from forging or removing the fields that are set on its requests",
+    { timeout },
+    async () => {
+      const socket = await visit();
+      socket.write(GET(
+        "/",
+        "Connection: close, X-Added, X-Forwarded-For",
+        ...["X_Forwarded_For: 6.6.6.6", "X_Added: no", "X-Forwarded_Proto: http", "X_Own: kept"],
+      ));
+      await once(socket, "close");
+      const { "x-added": added, "x-forwarded-for": from, "x_own": own, ...others } = jsonIn(socket.text());
+      assert.deepEqual([added, own, from !== undefined], ["yes", "kept", true]);
+      assert.deepEqual(Object.keys(others).filter((name) => name.includes("_")), []);
+    },
+  );
+
+  it("lets no visitor change to a protocol that carries requests past its layers", { timeout }, async () => {
+    const socket = await visit();
+    socket.write(
+      GET("/", "Connection: close, Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"),
+    );
+    await once(socket, "close");
+    assert.match(socket.text(), /^HTTP\/1\.1 200 /);
+    const { upgrade, "http2-settings": settings } = jsonIn(socket.text());
+    assert.deepEqual([upgrade, settings], [undefined, undefined]);
+  });
+
   it("carries bodies both ways, chunked or with a length", { timeout }, async () => {
     const socket = await visit();
     const body = pattern(300_000);

