@@ -101,8 +101,12 @@ function boot(manager: Manager, root: string): void {
     console.log((status === 0 ? said.filter((line) => line.startsWith("ok: ")) : said).join("\n"));
     if (status !== 0) throw new Error(`Cannot accept ${manager}: its check ended with ${status}`);
   } finally {
-    // It goes once the last process in it has ended.
-    spawnSync("sh", ["-c", 'for i in 1 2 3 4 5; do rmdir "$0" && break; sleep 1; done', group]);
+    // The groups that systemd made in it stay; each goes once its last process has ended.
+    spawnSync("sh", [
+      "-c",
+      'for i in 1 2 3 4 5; do find "$0" -depth -type d -exec rmdir {} + && break; sleep 1; done',
+      group,
+    ]);
   }
 }
 

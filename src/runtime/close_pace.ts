@@ -6,7 +6,7 @@
  */
 
 /** Connections closed at once within {@link CLOSE_BURST_MS}; the others wait for a later turn, as many in each. */
-export const CLOSE_BURST = 32;
+export const CLOSE_BURST = 16;
 /** The time within which connections count as closed at once. */
 export const CLOSE_BURST_MS = 1;
 
