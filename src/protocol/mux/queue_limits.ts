@@ -8,8 +8,11 @@ import type { Patience } from "./heartbeat.ts";
 
 /** Largest payload of a DATA frame that we send, and so the longest that another stream's frame waits for. */
 export const FRAME_MAX_SEND_BYTES = 64 * 1024;
-/** Received bytes that one session may hold over all streams before it stops reading its socket. */
-export const SESSION_RECEIVE_BUDGET_BYTES = 32 * 1024 * 1024;
+/**
+ * Received bytes that one session may hold over all streams before it stops reading its socket: enough for a hundred
+ * visitors that read nothing, each with what was in flight when it was paused.
+ */
+export const SESSION_RECEIVE_BUDGET_BYTES = 48 * 1024 * 1024;
 /**
  * Bytes that one session may queue for sending; beyond it the stream that overflows is reset. Bun's sockets deliver up
  * to 512 KiB before they can be paused, and hundreds of visitors may be uploading when an agent's link stalls.

@@ -7,6 +7,8 @@ import type { MuxClock } from "./host.ts";
 
 /** A session whose budget stays used up for this long loses its fullest stream, so that the others can continue. */
 export const SESSION_STALL_MS = 10_000;
+/** The same where all streams wait meanwhile, because the session doesn't read its socket. */
+export const SESSION_HELD_STALL_MS = 1_000;
 
 /** The members of a stream that are inspected. */
 export interface StallingStream {
@@ -14,24 +16,34 @@ export interface StallingStream {
   readonly deliveredBytes: number;
 }
 
-/** Why a stream is dropped. */
-export const STALLED = `Cannot keep stream: nothing was read from it for ${
-  SESSION_STALL_MS / 1000
-} s while the session was full`;
+/** Why a stream is dropped after this time. */
+export function stalledText(stallMs: number): string {
+  return `Cannot keep stream: nothing was read from it for ${stallMs / 1000} s while the session was full`;
+}
 
 /** Watches the streams of a session; created when it is full. */
 export class StallWatch<Stream extends StallingStream> {
   readonly #host: MuxClock;
   readonly #streams: Iterable<Stream>;
   readonly #drop: (stream: Stream) => void;
+  readonly #stallMs: number;
   #sinceMs = Infinity;
   #held: Map<Stream, number> = new Map();
 
-  /** @param drop ends a stream; {@link end} may be called meanwhile. */
-  constructor(host: MuxClock, streams: Iterable<Stream>, drop: (stream: Stream) => void) {
+  /**
+   * @param drop ends a stream; {@link end} may be called meanwhile.
+   * @param stallMs how long the budget may stay used up.
+   */
+  constructor(
+    host: MuxClock,
+    streams: Iterable<Stream>,
+    drop: (stream: Stream) => void,
+    stallMs: number = SESSION_STALL_MS,
+  ) {
     this.#host = host;
     this.#streams = streams;
     this.#drop = drop;
+    this.#stallMs = stallMs;
     this.#watch(host.nowMs());
   }
 
@@ -42,11 +54,11 @@ export class StallWatch<Stream extends StallingStream> {
 
   /** Performs due work, and returns the time of the next call. */
   tick(nowMs: number): number {
-    if (nowMs >= this.#sinceMs + SESSION_STALL_MS) {
+    if (nowMs >= this.#sinceMs + this.#stallMs) {
       this.#break();
       if (this.#sinceMs !== Infinity) this.#watch(nowMs);
     }
-    return this.#sinceMs + SESSION_STALL_MS;
+    return this.#sinceMs + this.#stallMs;
   }
 
   #watch(nowMs: number): void {
@@ -55,7 +67,7 @@ export class StallWatch<Stream extends StallingStream> {
     for (const stream of this.#streams) {
       if (stream.incoming.byteLength > 0) this.#held.set(stream, stream.deliveredBytes);
     }
-    this.#host.arm(nowMs + SESSION_STALL_MS);
+    this.#host.arm(nowMs + this.#stallMs);
   }
 
   /** Drops stalled streams, largest backlog first, until the session has room again. */

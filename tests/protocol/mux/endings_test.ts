@@ -204,6 +204,20 @@ describe("StallWatch", () => {
     assert.deepEqual(dropped, ["a", "late"]);
   });
 
+  it("waits as long as it is told to", () => {
+    const dropped: string[] = [];
+    const watch = new StallWatch<Fake>(
+      { nowMs: () => 1000, arm() {} },
+      [holding("a", 10)],
+      (stream) => void dropped.push(stream.name),
+      250,
+    );
+    watch.tick(1249);
+    assert.deepEqual(dropped, []);
+    watch.tick(1250);
+    assert.deepEqual(dropped, ["a"]);
+  });
+
   it("end() ends it", () => {
     const { watch, dropped } = stall(holding("a", 10));
     watch.end();

@@ -35,7 +35,7 @@ import {
   PAUSE_UNSEEN_BYTES,
   THROTTLED_FRAME_BYTES,
 } from "../../../src/protocol/mux/snitun/receive_budget.ts";
-import { SESSION_STALL_MS } from "../../../src/protocol/mux/stall_watch.ts";
+import { SESSION_HELD_STALL_MS, SESSION_STALL_MS } from "../../../src/protocol/mux/stall_watch.ts";
 
 it("DEFAULT_QUEUE_LIMITS are the reference's", () => {
   assert.deepEqual(DEFAULT_QUEUE_LIMITS, {
@@ -59,7 +59,7 @@ it("the credit dialect's first windows are the specification's", () => {
 
 it("a session's bounds", () => {
   assert.deepEqual([SESSION_RECEIVE_BUDGET_BYTES, SESSION_SEND_BUDGET_BYTES, STREAMS_PER_SESSION_MAX], [
-    33_554_432,
+    50_331_648,
     134_217_728,
     4_096,
   ]);
@@ -77,10 +77,17 @@ it("a session's bounds", () => {
 });
 
 it("a session's times", () => {
-  assert.deepEqual([IDLE_TICK_MS, IDLE_TICKS, SESSION_STALL_MS, SESSION_WRITE_STALL_MS], [
+  assert.deepEqual([
+    IDLE_TICK_MS,
+    IDLE_TICKS,
+    SESSION_STALL_MS,
+    SESSION_HELD_STALL_MS,
+    SESSION_WRITE_STALL_MS,
+  ], [
     30_000,
     4,
     10_000,
+    1_000,
     90_000,
   ]);
   assert.deepEqual([HALF_CLOSE_GRACE_MS, HALF_CLOSE_ANSWERED_MS], [10_000, 2_000]);

@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ErrorCode } from "../../../errors.ts";
 import type { MuxHost } from "../host.ts";
 import type { MuxOptions } from "./session.ts";
-import { STALLED, StallWatch } from "../stall_watch.ts";
+import { SESSION_HELD_STALL_MS, stalledText, StallWatch } from "../stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 import { type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
 
@@ -26,7 +26,7 @@ export const THROTTLED_FRAME_BYTES = 8 * 1024;
 /** No stream is paused below this, however little is left of the budget. */
 const PAUSE_MIN_BYTES = 32 * 1024;
 /** A stream may use this fraction of the remaining budget before it is paused: a hundred stalled ones fit. */
-const PAUSE_SHARE = 256;
+const PAUSE_SHARE = 384;
 
 /** Receives the events of a {@link ReceiveBudget}; implemented by the session. */
 interface ReceiveBudgetEvents {
@@ -93,8 +93,9 @@ export class ReceiveBudget {
       this.#events.changePause(stream);
     }
     if (this.#stall === undefined && this.#heldBytes >= this.#budgetBytes) {
-      const drop = (stalled: MuxStream) => this.#events.drop(stalled, "stream_overflow", STALLED);
-      this.#stall = new StallWatch(this.#host, this.#events.all, drop);
+      const drop = (stalled: MuxStream) =>
+        this.#events.drop(stalled, "stream_overflow", stalledText(SESSION_HELD_STALL_MS));
+      this.#stall = new StallWatch(this.#host, this.#events.all, drop, SESSION_HELD_STALL_MS);
       this.#updateReading();
     }
   }

@@ -16,7 +16,7 @@ import type { MuxStream } from "../../../../src/protocol/mux/snitun/stream.ts";
 
 const KiB = 1024;
 const blocks = new BlockPool();
-const BUDGET = 64 * KiB * KiB;
+const BUDGET = 96 * KiB * KiB;
 
 function bench(options: Partial<MuxOptions> = {}, protocolVersion = 2) {
   const events: string[] = [];
@@ -68,10 +68,10 @@ function bench(options: Partial<MuxOptions> = {}, protocolVersion = 2) {
 }
 
 describe("ReceiveBudget: a stream", () => {
-  it("is paused at a 256th of what is left, and resumed at a quarter of that", () => {
+  it("is paused at a 384th of what is left, and resumed at a quarter of that", () => {
     const { hold, take, stream, events } = bench();
     const one = stream();
-    // 64 MiB: a share of 256 KiB, less a 256th of what the stream itself holds.
+    // 96 MiB: a share of 256 KiB, less a 384th of what the stream itself holds.
     hold(one, 255 * KiB - 1);
     assert.deepEqual(events(), []);
     hold(one, 2 * KiB);
@@ -92,6 +92,18 @@ describe("ReceiveBudget: a stream", () => {
     assert.deepEqual(events(), []);
     hold(one, 1);
     assert.deepEqual(events(), ["pause"]);
+  });
+
+  it("leaves room for others, though a hundred read nothing and each had 350 KiB in flight", () => {
+    const { hold, stream, events } = bench({ receiveBudgetBytes: undefined });
+    for (let i = 0; i < 100; i++) {
+      const one = stream();
+      hold(one, 128 * KiB);
+      hold(one, 350 * KiB);
+    }
+    assert.deepEqual(events(), Array(100).fill("pause"));
+    hold(stream(), 500 * KiB);
+    assert.deepEqual(events(), ["pause"], "reading goes on");
   });
 
   it("of version 0 knows no PAUSE, and may hold more", () => {
