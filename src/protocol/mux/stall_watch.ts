@@ -7,7 +7,10 @@ import type { MuxClock } from "./host.ts";
 
 /** A session whose budget stays used up for this long loses its fullest stream, so that the others can continue. */
 export const SESSION_STALL_MS = 10_000;
-/** The same where all streams wait meanwhile, because the session doesn't read its socket. */
+/**
+ * The same where all streams wait meanwhile, because the session doesn't read its socket, and where the peer knows PAUSE:
+ * without it a single visitor's pause fills the session.
+ */
 export const SESSION_HELD_STALL_MS = 1_000;
 
 /** The members of a stream that are inspected. */

@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ErrorCode } from "../../../errors.ts";
 import type { MuxHost } from "../host.ts";
 import type { MuxOptions } from "./session.ts";
-import { SESSION_HELD_STALL_MS, stalledText, StallWatch } from "../stall_watch.ts";
+import { SESSION_HELD_STALL_MS, SESSION_STALL_MS, stalledText, StallWatch } from "../stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 import { type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
 
@@ -93,9 +93,10 @@ export class ReceiveBudget {
       this.#events.changePause(stream);
     }
     if (this.#stall === undefined && this.#heldBytes >= this.#budgetBytes) {
+      const stallMs = protocolVersion === 0 ? SESSION_STALL_MS : SESSION_HELD_STALL_MS;
       const drop = (stalled: MuxStream) =>
-        this.#events.drop(stalled, "stream_overflow", stalledText(SESSION_HELD_STALL_MS));
-      this.#stall = new StallWatch(this.#host, this.#events.all, drop, SESSION_HELD_STALL_MS);
+        this.#events.drop(stalled, "stream_overflow", stalledText(stallMs));
+      this.#stall = new StallWatch(this.#host, this.#events.all, drop, stallMs);
       this.#updateReading();
     }
   }

@@ -12,6 +12,7 @@ import {
   ReceiveBudget,
   THROTTLED_FRAME_BYTES,
 } from "../../../../src/protocol/mux/snitun/receive_budget.ts";
+import { SESSION_HELD_STALL_MS, SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
 import type { MuxStream } from "../../../../src/protocol/mux/snitun/stream.ts";
 
 const KiB = 1024;
@@ -150,6 +151,25 @@ describe("ReceiveBudget: the session", () => {
     assert.deepEqual(events(), ["read"]);
     take(one, 1);
     assert.deepEqual(events(), []);
+  });
+
+  it("ends what nobody reads after 1 s of not being read itself; after 10 s where the peer knows no PAUSE", () => {
+    for (
+      const [version, stallMs] of [[0, SESSION_STALL_MS], [1, SESSION_HELD_STALL_MS], [
+        2,
+        SESSION_HELD_STALL_MS,
+      ]]
+    ) {
+      const { budget, hold, stream, events, pass, now } = bench({ receiveBudgetBytes: 100 * KiB }, version);
+      hold(stream(), 100 * KiB);
+      assert.equal(events().at(-1), "hold");
+      pass(stallMs! - 1);
+      budget.tick(now());
+      assert.deepEqual(events(), [], `version ${version}`);
+      pass(1);
+      budget.tick(now());
+      assert.deepEqual(events(), ["drop stream_overflow", "read"], `version ${version}`);
+    }
   });
 
   it("forget() gives back what a stream held", () => {

@@ -34,7 +34,7 @@ import {
   PAUSE_OVERRUN_BYTES,
   PAUSE_UNSEEN_BYTES,
 } from "../../../../src/protocol/mux/snitun/receive_budget.ts";
-import { SESSION_HELD_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
+import { SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
 
 const V4 = { address: "192.0.2.1" };
 const zeros: RandomSource = { fill: (target) => void target.fill(0) };
@@ -356,7 +356,7 @@ describe("MuxSession: flow control", () => {
     toSlow.write(pattern(1000, 2));
     world.settle();
     assert.equal(b.byteLength, 0);
-    world.advance(SESSION_HELD_STALL_MS + 1);
+    world.advance(SESSION_STALL_MS + 1);
     assert.equal(a.closes, 1);
     assert.equal(b.byteLength, 1000);
     assert.deepEqual(world.edge.refusals, ["stream_overflow"]);
