@@ -260,7 +260,13 @@ describe("createServiceConnectors: a service whose TLS ends in the agent", () =>
     const first = await visit(site.port, "http/1.1");
     first.write(`GET /large HTTP/1.1\r\nHost: ${NAME}\r\nConnection: close\r\n\r\n`);
     const parts: Uint8Array[] = [];
-    for await (const part of first) parts.push(part as Uint8Array);
+    let left = BODY_BYTES;
+    // Not until the end: Deno's node:tls sometimes reports none for a connection that its peer has closed.
+    for await (const part of first) {
+      parts.push(part as Uint8Array);
+      left -= (part as Uint8Array).length;
+      if (left <= -Buffer.from(parts[0]!).indexOf("\r\n\r\n") - 4) break;
+    }
     const whole = Buffer.concat(parts);
     const body = whole.subarray(whole.indexOf("\r\n\r\n") + 4);
     assert.equal(createHash("sha256").update(body).digest("hex"), expected);
