@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
 import type { Clock } from "../../runtime/port.ts";
-import { fieldOf, withoutFields } from "../../wire/http1/fields.ts";
+import { fieldOf, fieldsWithout } from "../../wire/http1/fields.ts";
 import { FailureLimiter } from "../../wire/ip/failure_limiter.ts";
 import { respondText } from "../http/exchange.ts";
 import { derived, type Layer } from "../http/front.ts";
@@ -82,7 +82,7 @@ export function basicAuth({ realm = "Sallyport", users }: BasicAuthSettings, clo
       failures.clear(visitor.address);
       remember(digest);
     }
-    const fields = withoutFields(request.fields, ["authorization", ...OWN_FIELDS]);
+    const fields = withoutOwn(request.fields);
     return handler(
       derived(exchange, { request: { ...request, fields: [...fields, ["x-forwarded-user", safe(user)]] } }),
     );
@@ -91,6 +91,8 @@ export function basicAuth({ realm = "Sallyport", users }: BasicAuthSettings, clo
 
 /** Fields that a gate sets about the user; a visitor's are dropped. */
 export const OWN_FIELDS: readonly string[] = ["x-forwarded-user", "x-forwarded-email", "x-forwarded-groups"];
+/** Drops those, and the password, which the target must not see. */
+const withoutOwn = fieldsWithout(["authorization", ...OWN_FIELDS]);
 
 /** Makes text safe for a field's value. */
 export function safe(text: string): string {

@@ -12,7 +12,7 @@ import { type IdentityClaims, SignIn } from "../../oidc/sign_in.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
-import { type Field, fieldOf, withoutFields } from "../../wire/http1/fields.ts";
+import { type Field, fieldOf, fieldsWithout } from "../../wire/http1/fields.ts";
 import type { CertificateStore } from "../acme/certificate_store.ts";
 import { type Exchange, respondText } from "../http/exchange.ts";
 import { derived, type Layer } from "../http/front.ts";
@@ -261,9 +261,12 @@ function namesIn(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((name): name is string => typeof name === "string") : [];
 }
 
+/** Drops what the target gets anew: the user's identity, and the cookies that aren't ours. */
+const withoutOwn = fieldsWithout(["cookie", ...OWN_FIELDS]);
+
 /** The request's fields for the target: with the user's identity, without our cookies. */
 function withIdentity(fields: readonly Field[], { subject, mail, groups }: Identity): Field[] {
-  const kept = withoutFields(fields, ["cookie", ...OWN_FIELDS]);
+  const kept = withoutOwn(fields);
   const cookies = fields.filter(([name]) => name === "cookie")
     .flatMap(([, value]) => value.split(/; */))
     .filter((pair) => !pair.startsWith(`${SESSION_COOKIE}=`) && !pair.startsWith(`${LOGIN_COOKIE}=`));

@@ -6,7 +6,7 @@
 import { errorMessage } from "../../errors.ts";
 import type { Clock } from "../../runtime/port.ts";
 import { CountedStream } from "../../runtime/wrapped_stream.ts";
-import { type Field, withoutFields } from "../../wire/http1/fields.ts";
+import { type Field, fieldsWithout } from "../../wire/http1/fields.ts";
 import type { ResponseHead } from "../../wire/http1/head.ts";
 import { type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 
@@ -40,18 +40,18 @@ export function setFields(
 ): Layer {
   const none = (fields: Readonly<Record<string, string>>) => Object.keys(fields).length === 0;
   if (none(request) && none(response)) return (handler) => handler;
+  const [onRequest, onResponse] = [setter(request), setter(response)];
   return (handler) => (exchange) =>
     handler(derived(exchange, {
-      request: { ...exchange.request, fields: withFields(exchange.request.fields, request) },
-      respond: ({ status, fields }) => exchange.respond({ status, fields: withFields(fields, response) }),
+      request: { ...exchange.request, fields: onRequest(exchange.request.fields) },
+      respond: ({ status, fields }) => exchange.respond({ status, fields: onResponse(fields) }),
     }));
 }
 
-function withFields(fields: readonly Field[], set: Readonly<Record<string, string>>): readonly Field[] {
-  return [
-    ...withoutFields(fields, Object.keys(set)),
-    ...Object.entries(set).filter(([, value]) => value !== ""),
-  ];
+function setter(set: Readonly<Record<string, string>>): (fields: readonly Field[]) => readonly Field[] {
+  const others = fieldsWithout(Object.keys(set));
+  const added = Object.entries(set).filter(([, value]) => value !== "");
+  return (fields) => [...others(fields), ...added];
 }
 
 /** A line of an access log. */

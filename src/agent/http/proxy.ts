@@ -11,7 +11,7 @@ import type { Faults } from "../../runtime/shared.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import type { Caller } from "../../transport/port.ts";
-import { contentLengthOf, endToEnd, type Field, withoutFields } from "../../wire/http1/fields.ts";
+import { contentLengthOf, endToEnd, type Field, fieldsWithout } from "../../wire/http1/fields.ts";
 import { printableName } from "../../wire/hostname.ts";
 import { type BodyStream, type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 import { Http1Client } from "./http1_client.ts";
@@ -215,8 +215,11 @@ function causeCode(error: SallyportError): string {
   return cause instanceof SallyportError ? causeCode(cause) : error.code;
 }
 
-/** Fields dropped from a visitor's request, because the server would trust them. */
-const FORGEABLE: readonly string[] = [
+/**
+ * Drops the fields of a visitor's request that the server would trust, and those that the connection to the server has of
+ * its own.
+ */
+const permitted = fieldsWithout([
   "forwarded",
   "host",
   "x-forwarded-for",
@@ -225,13 +228,13 @@ const FORGEABLE: readonly string[] = [
   "x-forwarded-proto",
   "x-forwarded-server",
   "x-real-ip",
-];
-/** Fields that the connection to the server has its own of. */
-const OF_CONNECTION: readonly string[] = ["content-length", "expect"];
+  "content-length",
+  "expect",
+]);
 
 /** The fields for the server: the visitor's permitted ones, and the visitor's identity (RFC 7239). */
 function forwardedFields({ request, visitor }: Exchange): Field[] {
-  const kept = withoutFields(endToEnd(request.fields), [...FORGEABLE, ...OF_CONNECTION]);
+  const kept = permitted(endToEnd(request.fields));
   const node = isIPv6(visitor.address) ? `"[${visitor.address}]"` : visitor.address;
   return [
     ["host", request.authority],

@@ -60,12 +60,12 @@ export function upgradeOf(fields: readonly Field[]): string | undefined {
 }
 
 /**
- * The fields without those of these names, and without those that a server can't tell from them: CGI and its successors
- * (WSGI, Rack, PHP) pass `X_Name` on as they do `X-Name`.
+ * A filter that drops fields of these names, and those that a server can't tell from them: CGI and its successors (WSGI,
+ * Rack, PHP) pass `X_Name` on as they do `X-Name`.
  */
-export function withoutFields(fields: readonly Field[], names: Iterable<string>): Field[] {
-  const dropped = new Set(Array.from(names, sameForServers));
-  return fields.filter(([name]) => !dropped.has(sameForServers(name)));
+export function fieldsWithout(names: readonly string[]): (fields: readonly Field[]) => Field[] {
+  const dropped = new Set(names.map(sameForServers));
+  return (fields) => fields.filter(([name]) => !dropped.has(sameForServers(name)));
 }
 
 function sameForServers(name: string): string {
