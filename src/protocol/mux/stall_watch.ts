@@ -19,16 +19,11 @@ export interface StallingStream {
   readonly deliveredBytes: number;
 }
 
-/** Why a stream is dropped after this time. */
-export function stalledText(stallMs: number): string {
-  return `Cannot keep stream: nothing was read from it for ${stallMs / 1000} s while the session was full`;
-}
-
 /** Watches the streams of a session; created when it is full. */
 export class StallWatch<Stream extends StallingStream> {
   readonly #host: MuxClock;
   readonly #streams: Iterable<Stream>;
-  readonly #drop: (stream: Stream) => void;
+  readonly #drop: (stream: Stream, why: string) => void;
   readonly #stallMs: number;
   #sinceMs = Infinity;
   #held: Map<Stream, number> = new Map();
@@ -40,7 +35,7 @@ export class StallWatch<Stream extends StallingStream> {
   constructor(
     host: MuxClock,
     streams: Iterable<Stream>,
-    drop: (stream: Stream) => void,
+    drop: (stream: Stream, why: string) => void,
     stallMs: number = SESSION_STALL_MS,
   ) {
     this.#host = host;
@@ -79,9 +74,12 @@ export class StallWatch<Stream extends StallingStream> {
       .filter(([stream, delivered]) => stream.incoming.byteLength > 0 && stream.deliveredBytes === delivered)
       .map(([stream]) => stream)
       .sort((a, b) => b.incoming.byteLength - a.incoming.byteLength);
+    const why = `Cannot keep stream: nothing was read from it for ${
+      this.#stallMs / 1000
+    } s while the session was full`;
     for (const stream of stuck) {
       if (this.#sinceMs === Infinity) return;
-      this.#drop(stream);
+      this.#drop(stream, why);
     }
   }
 }

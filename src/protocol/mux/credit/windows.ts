@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ChunkQueue } from "../../../bytes/chunk_queue.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import type { MuxClock } from "../host.ts";
-import { SESSION_STALL_MS, stalledText, type StallingStream, StallWatch } from "../stall_watch.ts";
+import { type StallingStream, StallWatch } from "../stall_watch.ts";
 
 /** Credit dialect: initial credit of a session. It is part of the dialect; both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * 1024 * 1024;
@@ -94,11 +94,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#heldBytes += piece.length;
     if (this.#stall !== undefined || this.#heldBytes < this.#budgetBytes * 3 / 4) return;
     const { host, streams, drop } = this.#options;
-    this.#stall = new StallWatch(
-      host,
-      streams,
-      (stalled) => drop(stalled, "stream_overflow", stalledText(SESSION_STALL_MS)),
-    );
+    this.#stall = new StallWatch(host, streams, (stalled, why) => drop(stalled, "stream_overflow", why));
   }
 
   /** `byteLength` queued bytes have left `stream`'s queue. */

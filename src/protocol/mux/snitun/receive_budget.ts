@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ErrorCode } from "../../../errors.ts";
 import type { MuxHost } from "../host.ts";
 import type { MuxOptions } from "./session.ts";
-import { SESSION_HELD_STALL_MS, SESSION_STALL_MS, stalledText, StallWatch } from "../stall_watch.ts";
+import { SESSION_HELD_STALL_MS, SESSION_STALL_MS, StallWatch } from "../stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 import { type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
 
@@ -94,8 +94,7 @@ export class ReceiveBudget {
     }
     if (this.#stall === undefined && this.#heldBytes >= this.#budgetBytes) {
       const stallMs = protocolVersion === 0 ? SESSION_STALL_MS : SESSION_HELD_STALL_MS;
-      const drop = (stalled: MuxStream) =>
-        this.#events.drop(stalled, "stream_overflow", stalledText(stallMs));
+      const drop = (stalled: MuxStream, why: string) => this.#events.drop(stalled, "stream_overflow", why);
       this.#stall = new StallWatch(this.#host, this.#events.all, drop, stallMs);
       this.#updateReading();
     }
