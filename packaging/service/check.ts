@@ -8,12 +8,21 @@
  * deno task check:service systemd    # one of the two
  * ```
  *
- * The program is a single file made for it, and sources on Bun and on Deno. systemd.sh and openrc.sh hold what is checked.
+ * The program is a single file made for it, and sources on Bun and on Deno. systemd.sh and openrc.sh hold what is checked, checks.sh what they share.
  *
  * @module
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -61,6 +70,7 @@ function main(): void {
 function install(manager: Manager, root: string, file: string): void {
   copyFileSync(file, join(root, "usr/local/bin/sallyport"));
   copyFileSync(join(HERE, `${manager}.sh`), join(root, "check.sh"));
+  copyFileSync(join(HERE, "checks.sh"), join(root, "checks.sh"));
   writeFileSync(join(root, "etc/hosts"), "127.0.0.1 localhost demo.localhost\n::1 localhost\n");
   if (manager === "openrc") return;
   const [deb] = execFileSync("sh", ["-c", "ls build/sallyport_*_amd64.deb"], { cwd: ROOT, encoding: "utf8" })
@@ -81,7 +91,7 @@ function install(manager: Manager, root: string, file: string): void {
     env: { ...process.env, DENO_DIR: join(root, "var/cache/private/sallyport") },
     stdio: ["ignore", "ignore", 2],
   });
-  execFileSync("chmod", ["0700", join(root, "var/cache/private")]);
+  chmodSync(join(root, "var/cache/private"), 0o700);
 }
 
 /** Boots the system, which ends with the exit code of its check. */
@@ -96,7 +106,7 @@ function boot(manager: Manager, root: string): void {
       '--uts --ipc --net sh "$2" "$3" "$4"';
     const words = ["-c", script, "sh", group, join(HERE, "boot.sh"), root, manager];
     const { status, stdout } = spawnSync("sh", words, { timeout: 480_000, encoding: "utf8" });
-    const text = manager === "systemd" ? readLog(root) : stdout;
+    const text = manager === "systemd" ? readFileSync(join(root, "check.log"), "utf8") : stdout;
     const said = text.trimEnd().split("\n");
     console.log((status === 0 ? said.filter((line) => line.startsWith("ok: ")) : said).join("\n"));
     if (status !== 0) throw new Error(`Cannot accept ${manager}: its check ended with ${status}`);
@@ -108,10 +118,6 @@ function boot(manager: Manager, root: string): void {
       group,
     ]);
   }
-}
-
-function readLog(root: string): string {
-  return execFileSync("cat", [join(root, "check.log")], { encoding: "utf8" });
 }
 
 /** The runtime's own file: npx puts links to scripts on PATH. */

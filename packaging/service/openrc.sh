@@ -7,16 +7,7 @@ fail() {
   tail -n 30 /var/log/sallyport-*.log
   exit 1
 }
-ok() { echo "ok: $1"; }
-soon() { # soon SECONDS COMMAND: until it succeeds
-  local tries=$(($1 * 5))
-  shift
-  until eval "$@" > /dev/null 2>&1; do
-    tries=$((tries - 1))
-    [ "$tries" -gt 0 ] || return 1
-    sleep 0.2
-  done
-}
+. /checks.sh
 # Debian's own scripts are for machines, not containers.
 rm -f /etc/init.d/hwclock.sh /etc/init.d/procps /etc/runlevels/*/*
 mkdir -p /run/openrc
@@ -34,8 +25,7 @@ grep -q "^Max core file size *0 " "/proc/$pid/limits" || fail "serve leaves no c
 rc-update show default | grep -q sallyport-serve || fail "serve starts at boot"
 ok "serve starts as its own user, without privileges, and is in the default runlevel"
 
-add="sallyport agents add demo --hostname demo.localhost --master http://127.0.0.1:8080"
-link=$($add --credential-file /var/lib/sallyport/admin.key | grep -o "'http[^']*'" | tr -d "'")
+link=$(join_link)
 mkdir -p /etc/sallyport
 printf "SALLYPORT_JOIN='%s'\nSALLYPORT_TO=http://127.0.0.1:8080\n" "$link" > /etc/sallyport/agent.env
 sallyport service install agent || fail "the agent is installed"

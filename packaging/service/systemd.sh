@@ -8,17 +8,8 @@ fail() {
   journalctl --no-pager -u 'sallyport*' -n 60
   exit 1
 }
-ok() { echo "ok: $1"; }
+. /checks.sh
 of() { systemctl show --property="$2" --value "sallyport-$1"; }
-soon() { # soon SECONDS COMMAND: until it succeeds
-  local tries=$(($1 * 5))
-  shift
-  until eval "$@" > /dev/null 2>&1; do
-    tries=$((tries - 1))
-    [ "$tries" -gt 0 ] || return 1
-    sleep 0.2
-  done
-}
 healthy() { curl -sf --max-time 30 http://127.0.0.1:8080/healthz > /dev/null; }
 
 dpkg -i /sallyport.deb || fail "the package installs"
@@ -31,8 +22,7 @@ grep -q "^CapEff:.*0000000000000400$" "/proc/$pid/status" || fail "serve may onl
 [ "$(ps -o user= -p "$pid")" = sallyport ] || fail "serve runs as its own user"
 ok "package: serve starts, reports that it is ready when its ports are open, and runs as $(ps -o user= -p "$pid")"
 
-add="sallyport agents add demo --hostname demo.localhost --master http://127.0.0.1:8080"
-link=$($add --credential-file /var/lib/sallyport/admin.key | grep -o "'http[^']*'" | tr -d "'")
+link=$(join_link)
 printf 'SALLYPORT_JOIN=%s\nSALLYPORT_TO=http://127.0.0.1:8080\n' "$link" > /etc/sallyport/agent.env
 systemctl start sallyport-agent || fail "the agent starts"
 page="curl -skf --max-time 30 https://demo.localhost:8443/healthz"
