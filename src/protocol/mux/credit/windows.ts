@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ChunkQueue } from "../../../bytes/chunk_queue.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import type { MuxClock } from "../host.ts";
-import { SESSION_STALL_MS, type StallingStream, type StallPatience, StallWatch } from "../stall_watch.ts";
+import { type StallingStream, StallWatch, WINDOWED_PATIENCE } from "../stall_watch.ts";
 
 /** Credit dialect: initial credit of a session. It is part of the dialect; both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * 1024 * 1024;
@@ -20,9 +20,6 @@ export const CREDIT_STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** Stalled streams may together hold a quarter of the budget; the rest is left to the others. */
 const SHARE = 4;
-
-/** Slow streams don't keep the others from being read, since each has a window of its own. */
-const PATIENCE: StallPatience = { stallMs: SESSION_STALL_MS, countsBefore: true, slowMs: Infinity };
 
 /** The flow control state of a stream. */
 export interface WindowedStream extends StallingStream {
@@ -102,7 +99,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#heldBytes += piece.length;
     if (this.#stall !== undefined || this.#heldBytes < this.#budgetBytes * 3 / 4) return;
     const end = (stalled: Stream, why: string) => drop(stalled, "stream_overflow", why);
-    this.#stall = new StallWatch(host, streams, end, PATIENCE);
+    this.#stall = new StallWatch(host, streams, end, WINDOWED_PATIENCE);
   }
 
   /** `byteLength` queued bytes have left `stream`'s queue. */
@@ -171,9 +168,11 @@ export class ReceiveWindows<Stream extends WindowedStream> {
   }
 
   #offerSession(): void {
-    const budgetBytes = this.#budgetBytes;
     if (this.#creditQueued) return;
-    if (this.#consumedBytes + budgetBytes - this.#grantedBytes < budgetBytes / 4) return;
+    const budgetBytes = this.#budgetBytes;
+    // Of what unread bytes leave, lest the others wait for an offer that never gets large enough.
+    const roomBytes = budgetBytes - (this.#receivedBytes - this.#consumedBytes);
+    if (this.#consumedBytes + budgetBytes - this.#grantedBytes < Math.max(1, roomBytes / 4)) return;
     this.#creditQueued = true;
     this.#options.grant(undefined);
   }
