@@ -8,9 +8,10 @@
  * deno task release 0.2.0 --commit          # writes version and changelog, commits them, tags v0.2.0
  * ```
  *
- * `--only linux-x64` builds for some systems, `--no-checks` leaves the checks out. The checksums are signed with the
- * minisign key of `--key FILE`, or of MINISIGN_SECRET_KEY in the environment. Debian packages are made where nfpm is on
- * PATH. .github/workflows/release.yml runs it for each tag.
+ * `--only linux-x64` builds for some systems. `--no-checks` leaves the checks out; one of them runs the tests of the whole
+ * program against this machine's single file, which takes minutes. The checksums are signed with the minisign key of
+ * `--key FILE`, or of MINISIGN_SECRET_KEY in the environment. Debian packages are made where nfpm is on PATH.
+ * .github/workflows/release.yml runs it for each tag.
  *
  * @module
  */
@@ -31,7 +32,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { sha256Of, TARGETS } from "./build.ts";
+import { sha256Of, TARGETS, thisMachine } from "./build.ts";
 import { cutChangelog, releaseNotes } from "./release/changelog.ts";
 import { sign } from "./release/minisign.ts";
 import { makeSbom } from "./release/sbom.ts";
@@ -108,7 +109,10 @@ async function main(): Promise<void> {
   try {
     if (!values["no-checks"]) await check(sources[0]!.folder, version);
     await build(sources[0]!, release, OUT);
-    if (!values["no-checks"]) checkPackage(join(OUT, `sallyport-${version}.tgz`));
+    if (!values["no-checks"]) {
+      checkPackage(join(OUT, `sallyport-${version}.tgz`));
+      checkFile(sources[0]!.folder, release);
+    }
     if (values["verify-reproducible"]) {
       sources.push(await exportSource(version));
       const second = join(sources[1]!.folder, "second");
@@ -189,6 +193,16 @@ function checkPackage(tarball: string): void {
     const words = name.startsWith("publint") ? [...args, tarball] : [tarball, ...args];
     show("npx", ["--yes", name, ...words], ROOT);
   }
+}
+
+/** Runs all tests that start the program, against this machine's single file. */
+function checkFile(source: string, { version, targets }: Release): void {
+  const target = thisMachine();
+  if (!targets.includes(target)) return say(`no tests of a single file: none is built for ${target}`);
+  say(`testing the single file for ${target}`);
+  const file = join(OUT, `sallyport-${version}-${target}`);
+  // One process at a time: what is judged is the file, not how busy the machine is.
+  show("deno", ["task", "test", "--", "--program", file, "--jobs", "1"], source);
 }
 
 /** Builds everything from `source` into `out`. */

@@ -9,7 +9,10 @@ import { MemoryBudget } from "./memory_budget.ts";
 /** The size of the largest block, and of the smallest. */
 export const BLOCK_BYTES = 64 * 1024;
 export const BLOCK_MIN_BYTES = 256;
-/** Bytes a block pool keeps for reuse: what a session's bulk streams hold while they wait for each other. */
+/**
+ * Bytes a block pool always keeps for reuse: what a session's bulk streams hold while they wait for each other. While
+ * more is in use it keeps as much again, so that streams dropped with megabytes each don't wait for the collector.
+ */
 const KEPT_BYTES = 4 * 1024 * 1024;
 /** The same for each smaller size: a ClientHello and an answer wait in such blocks. */
 const KEPT_SMALL_BYTES = 64 * 1024;
@@ -45,8 +48,11 @@ export class BlockPool {
   give(block: Bytes): void {
     this.memory.letGo(block.length);
     const free = this.#free[indexFor(block.length)]!;
-    const keptBytes = block.length === BLOCK_BYTES ? KEPT_BYTES : KEPT_SMALL_BYTES;
+    const keptBytes = block.length === BLOCK_BYTES
+      ? Math.max(KEPT_BYTES, this.memory.heldBytes)
+      : KEPT_SMALL_BYTES;
     if (free.length * block.length < keptBytes) free.push(block);
+    else if (free.length * block.length > keptBytes) free.pop();
   }
 }
 

@@ -89,9 +89,12 @@ export class ChunkQueue {
       new Uint8Array(Math.min(Math.max(BLOCK_MIN_BYTES, wantedBytes), BLOCK_BYTES));
   }
 
-  /** Removes everything. The blocks aren't reused: someone may still be reading the view from {@link peek}. */
+  /** Removes everything. The first block isn't reused: someone may still be reading the view from {@link peek}. */
   clear(): void {
-    for (const block of this.#blocks) this.#pool?.drop(block);
+    const first = this.#blocks.shift();
+    if (first === undefined) return;
+    this.#pool?.drop(first);
+    for (const block of this.#blocks) this.#pool?.give(block);
     this.#empty();
   }
 

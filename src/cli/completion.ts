@@ -69,7 +69,7 @@ function nodesOf(program: Command): Node[] {
 
 /** The first line without parentheses, short enough for a list. */
 function aboutOf(description: string): string {
-  const line = (description.split("\n")[0] ?? "").replace(/ \([^)]*\)$/, "").replace(/[\\`'"$:[\]]/g, "");
+  const line = (description.split("\n")[0] ?? "").replace(/ \([^)]*\)$/, "");
   return line.length > 70 ? `${line.slice(0, 67)}...` : line;
 }
 
@@ -123,7 +123,7 @@ function forBash(nodes: readonly Node[]): string {
 function forZsh(nodes: readonly Node[]): string {
   const flag = ({ name, about, takesValue, choices }: Flag) => {
     const value = choices.length > 0 ? `:value:(${choices.join(" ")})` : takesValue ? ":value:_files" : "";
-    return `'*${name}[${about}]${value}'`;
+    return inZsh(`*${name}[${about.replace(/[\\[\]:]/g, "\\$&")}]${value}`);
   };
   return [
     "#compdef sallyport",
@@ -134,7 +134,7 @@ function forZsh(nodes: readonly Node[]): string {
     ...nodes.map(({ path, commands, flags }) =>
       [
         `    "${path}")`,
-        `      commands=(${commands.map(({ name, about }) => `'${name}:${about}'`).join(" ")})`,
+        `      commands=(${commands.map(({ name, about }) => inZsh(`${name}:${about}`)).join(" ")})`,
         ...commands.length > 0 ? [`      [[ $PREFIX == -* ]] || _describe command commands`] : [],
         `      _arguments ${flags.map(flag).join(" ")} ;;`,
       ].join("\n")
@@ -145,6 +145,16 @@ function forZsh(nodes: readonly Node[]): string {
   ].join("\n");
 }
 
+/** A word between single quotes, where zsh knows no escapes. */
+function inZsh(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** A word between single quotes, where fish knows two escapes. */
+function inFish(word: string): string {
+  return `'${word.replace(/[\\']/g, "\\$&")}'`;
+}
+
 function forFish(nodes: readonly Node[]): string {
   const lines = ["# fish completion for sallyport"];
   for (const { path, commands, flags } of nodes) {
@@ -153,11 +163,11 @@ function forFish(nodes: readonly Node[]): string {
     const notDeeper = deeper === "" ? "" : `; and not __fish_seen_subcommand_from ${deeper}`;
     const here = path === "" ? "__fish_use_subcommand" : `${seen}${notDeeper}`;
     for (const { name, about } of commands) {
-      lines.push(`complete -c sallyport -f -n '${here}' -a ${name} -d '${about}'`);
+      lines.push(`complete -c sallyport -f -n '${here}' -a ${name} -d ${inFish(about)}`);
     }
     for (const { name, about, takesValue, choices } of flags) {
       const value = choices.length > 0 ? ` -x -a '${choices.join(" ")}'` : takesValue ? " -r" : "";
-      lines.push(`complete -c sallyport -n '${here}' -l ${name.slice(2)}${value} -d '${about}'`);
+      lines.push(`complete -c sallyport -n '${here}' -l ${name.slice(2)}${value} -d ${inFish(about)}`);
     }
   }
   return lines.join("\n");

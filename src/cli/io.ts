@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { basename, relative } from "node:path";
+import { basename, parse, relative } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline/promises";
 import { isatty } from "node:tty";
@@ -168,6 +168,14 @@ function programName(): string {
   if (script === undefined || !/^(deno|bun)/.test(runtime)) return runtime;
   // Installed from npm, its launcher runs this file.
   if (/[\\/]dist[\\/](main|mod)\.js$|[\\/]sallyport(\.js)?$/.test(script)) return "sallyport";
-  const file = relative(process.cwd(), script);
-  return `${runtime.startsWith("deno") ? "deno run -P" : "bun"} ${file.startsWith("..") ? script : file}`;
+  return `${runtime.startsWith("deno") ? "deno run -P" : "bun"} ${scriptPath(script, process.cwd())}`;
+}
+
+/**
+ * The program's file as a user types it: from the folder that it was started in. Services start in the root folder, where
+ * nobody types.
+ */
+export function scriptPath(script: string, cwd: string): string {
+  const file = relative(cwd, script);
+  return file.startsWith("..") || cwd === parse(cwd).root ? script : file;
 }

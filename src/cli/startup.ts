@@ -27,7 +27,7 @@ export interface Step {
 export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup): void {
   const { limit, connectionsMax } = runtime.descriptors ?? {};
   const { limitBytes = Infinity } = runtime.memory ?? {};
-  const files = `${limit} files and sockets at once, so about ${connectionsMax} connections`;
+  const files = `${limit} files and sockets, so about ${connectionsMax} connections`;
   const facts: (readonly [string, string])[] = [...given];
   if (limit !== undefined) facts.push(["file limit", files]);
   if (limitBytes < Infinity) {

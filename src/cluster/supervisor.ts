@@ -13,8 +13,11 @@ import { createMemoryDirectory, DirectoryStore } from "./memory_directory.ts";
 import { directoryMethods, tellChanges } from "./remote_directory.ts";
 import type { PortMember } from "../transport/port_group.ts";
 
-/** Deadline for a worker to connect and listen before it counts as dead. */
-export const WORKER_START_MS = 30_000;
+/**
+ * Deadline for a worker to connect and listen before it counts as hung. One that fails ends by itself; killing one that
+ * is only slow, on a machine with too much to do, would make more work for that machine.
+ */
+export const WORKER_START_MS = 120_000;
 /** First and longest delay before a dead worker is restarted; the delay doubles while it keeps dying. */
 export const WORKER_RESTART_FIRST_MS = 200;
 export const WORKER_RESTART_MAX_MS = 10_000;

@@ -63,12 +63,23 @@ describe("completion", { skip: process.platform === "win32" }, () => {
     const ask = `source ${path}; complete -C "sallyport ag"; complete -C "sallyport agent --transport "`;
     const out = await run("fish", ["-c", ask]);
     assert.match(out, /^agent\t/m);
+    assert.match(
+      await run("fish", ["-c", `source ${path}; complete -C "sallyport service "`]),
+      /the service's/,
+    );
     for (const choice of ["snitun", "sealed", "auto"]) assert.match(out, new RegExp(`^${choice}\\b`, "m"));
   });
 
   it("in zsh is a script that zsh takes", { skip: noZsh }, async () => {
     const path = await written("zsh");
     await run("zsh", ["-n", path]);
+    const about = await run("zsh", [
+      "-fc",
+      `compdef() { : }; _arguments() { print -rl -- "$@" }
+      source ${path}; words=(sallyport serve x); CURRENT=3; _sallyport`,
+    ]);
+    assert.match(about, /^\*--master-listen\[Addresses of the session master's/m);
+    assert.match(about, /^\*--listen\[.*\\\[\\:\\:\\\]/m);
   });
 
   it("names the shells that it knows", async () => {

@@ -93,7 +93,7 @@ for (const { way, tellsLimit } of WAYS) {
       ], tellsLimit);
       const [, port = ""] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
       const [, base = "", masterPort = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:(\d+))/);
-      if (tellsLimit) await edge.seen(/file limit +128 files and sockets at once, so about 112 connections/);
+      if (tellsLimit) await edge.seen(/file limit +128 files and sockets, so about 112 connections/);
       await hold(Number(port), 150);
       await edge.seen(/WARN: no connections are accepted until others have ended: /, "stderr");
       const before = await ticks(edge.pid);
@@ -131,7 +131,7 @@ for (const { way, tellsLimit } of WAYS) {
           ...["agent", "--master", master, "--credential-file", join(folder, "second", "admin.key")],
           ...["--hostname", NAME, "--to", `127.0.0.1:${to}`],
         ], tellsLimit);
-        if (tellsLimit) await agent.seen(/file limit +64 files and sockets at once, so about 48 connections/);
+        if (tellsLimit) await agent.seen(/file limit +64 files and sockets, so about 48 connections/);
         await agent.seen(/connected to the edge/, "stderr");
         const hello = clientHello(NAME);
         await hold(port, 80, hello);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import process from "node:process";
 import { describe, it } from "node:test";
-import { type CliIo, type StopSignal, withoutEchoes } from "../../src/cli/io.ts";
+import { type CliIo, scriptPath, type StopSignal, withoutEchoes } from "../../src/cli/io.ts";
 import { Lifecycle } from "../../src/cli/lifecycle.ts";
 import { SIGNAL_ECHO_MS } from "../../src/cli/io.ts";
 
@@ -86,6 +87,16 @@ describe("Lifecycle", () => {
     await life.stop();
     assert.ok(stopped);
     assert.deepEqual(errors, ["Cannot stop master cleanly: stuck"]);
+  });
+});
+
+describe("scriptPath", { skip: process.platform === "win32" }, () => {
+  it("is relative to the folder of the start, but for a service, which starts in the root folder", () => {
+    const script = "/opt/sallyport/mod.ts";
+    assert.equal(scriptPath(script, "/opt/sallyport"), "mod.ts");
+    assert.equal(scriptPath(script, "/opt"), "sallyport/mod.ts");
+    assert.equal(scriptPath(script, "/home/ada"), script);
+    assert.equal(scriptPath(script, "/"), script);
   });
 });
 

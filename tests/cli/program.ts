@@ -5,6 +5,9 @@
  * @module
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { afterEach } from "node:test";
@@ -38,12 +41,13 @@ export class Program {
 
   /**
    * Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. `on` is another
-   * runtime than the tests'; with `foreign` it is another program altogether.
+   * runtime than the tests'; with `foreign` it is another program altogether. Without a folder of its own (`cwd`) it gets
+   * an empty data folder: in a common one, agents of tests that run side by side would refuse each other's names.
    */
   constructor(
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
-    cwd: string = ROOT,
+    cwd?: string,
     on?: Pick<OtherRuntime, "command" | "args"> & { readonly foreign?: boolean },
   ) {
     // The other runtime's flags are made before its arguments are known.
@@ -55,16 +59,18 @@ export class Program {
       ? programWords(args)
       : [other.command, ...other.args, ...main];
     const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
-    const inherited = { ...Object.fromEntries(outer), NO_COLOR: "1" };
+    const dataDir = cwd === undefined ? join(tmpdir(), `sallyport-data-${randomUUID()}`) : undefined;
+    const given = { NO_COLOR: "1", ...dataDir === undefined ? {} : { SALLYPORT_DATA_DIR: dataDir } };
     this.#child = spawn(command, [...words, ...args], {
-      cwd,
-      env: { ...inherited, ...env },
+      cwd: cwd ?? ROOT,
+      env: { ...Object.fromEntries(outer), ...given, ...env },
       stdio: [on?.foreign === true ? "pipe" : "ignore", "pipe", "pipe"],
     });
     this.#child.stdout?.on("data", (part) => this.#take(() => this.stdout += String(part)));
     this.#child.stderr?.on("data", (part) => this.#take(() => this.stderr += String(part)));
     this.ended = new Promise((resolve) => {
-      this.#child.on("close", (code, signal) => {
+      this.#child.on("close", async (code, signal) => {
+        if (dataDir !== undefined) await rm(dataDir, { recursive: true, force: true });
         this.#take(() => this.#over = true);
         // Windows has no signals: the program is ended at once, and its exit code says nothing.
         resolve(process.platform === "win32" && this.#signalled ? 0 : code ?? signal ?? "?");

@@ -4,12 +4,8 @@
  * @module
  */
 import { spawnSync } from "node:child_process";
-import { dirname } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { Program, programWords } from "./program.ts";
-
-const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 /** Why there are no terminals here; false where there are. */
 export const noTerminal: string | false = process.platform !== "linux"
@@ -32,7 +28,7 @@ export function onTerminal(args: readonly string[], options: TerminalOptions = {
   const words = [...programWords(args), ...args];
   const line = `stty cols ${columns}; exec ${words.map(quoted).join(" ")}`;
   const script = { command: "script", args: ["-qec", line, "/dev/null"], foreign: true };
-  return new Program([], { TERM: term, COLUMNS: "", ...env }, ROOT, script);
+  return new Program([], { TERM: term, COLUMNS: "", ...env }, undefined, script);
 }
 
 function quoted(word: string): string {

@@ -1,14 +1,8 @@
 /** How much Deno's connections queue. Their class needs nothing of Deno, so the tests run on Bun too. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MemoryBudget } from "../../src/bytes/memory_budget.ts";
-import { BulkPace } from "../../src/runtime/bulk_pace.ts";
-import { ClosePace } from "../../src/runtime/close_pace.ts";
 import { DenoConn } from "../../src/runtime/deno/deno_conn.ts";
-import { DescriptorGuard } from "../../src/runtime/descriptors.ts";
-import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
-import { BufferPool } from "../../src/runtime/out_queue.ts";
-import { Faults, type Shared } from "../../src/runtime/shared.ts";
+import { makeShared } from "../support/runtime_shared.ts";
 
 const KiB = 1024;
 const CHUNK = new Uint8Array(64 * KiB);
@@ -21,17 +15,6 @@ const STALLED = {
   setNoDelay: () => {},
   write: () => new Promise<number>(() => {}),
 } as unknown as Deno.TcpConn;
-
-function makeShared(): Shared {
-  const { clock } = createMemoryNetwork();
-  const memory = new MemoryBudget();
-  return {
-    ...{ clock, memory, descriptors: new DescriptorGuard(), faults: new Faults() },
-    pool: new BufferPool(memory),
-    pace: new BulkPace(clock.soon),
-    closing: new ClosePace(clock.nowMs, clock.soon),
-  };
-}
 
 /** Bytes that a connection has queued when it asks its writer to wait. */
 function queuedBytes(conn: DenoConn): number {

@@ -10,6 +10,8 @@ import { setImmediate } from "node:timers";
 import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
+import { ReadyConn } from "./ready_conn.ts";
+import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpenssl } from "./deno_openssl.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
@@ -53,13 +55,21 @@ const DATAGRAM_MAX_BYTES = 65_535;
 /** Datagram sends that may be in progress at once; more are dropped. */
 const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
-/** Opens the port on this process's sockets; each call has its own buffers. */
-export function createDenoRuntime(): Runtime {
+/** What the connections of one Deno process share. */
+interface DenoShared extends Shared {
+  readonly sockets: SystemSockets | undefined;
+}
+
+/** Opens the port on this process's sockets; each call has its own buffers. `sockets` are faster than Deno's own calls. */
+export function createDenoRuntime(
+  { sockets = openSystemSockets() }: { sockets?: SystemSockets | null } = {},
+): Runtime {
   let ciphers: SystemCiphers | undefined;
   const turn = new Turn();
   const memory = new MemoryBudget(turn.soon);
   const clock = createSystemClock(turn.soon);
-  const shared: Shared = {
+  const shared: DenoShared = {
+    sockets: sockets ?? undefined,
     pool: new BufferPool(memory),
     pace: new BulkPace(lookForEvents),
     // Not the next turn, since turns in a row keep Deno from looking for events.
@@ -147,7 +157,7 @@ class Turn {
 }
 
 // deno-lint-ignore require-await -- exceptions must become rejections
-async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
+async function listen(options: ListenOptions, shared: DenoShared): Promise<Listener> {
   if (options.descriptor !== undefined) throw noPassedSockets("Deno");
   let listener: Deno.TcpListener;
   try {
@@ -162,7 +172,7 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
   return accepting(listener, { host: listener.addr.hostname, port: listener.addr.port }, options, shared);
 }
 
-async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+async function listenUnix(options: ListenUnixOptions, shared: DenoShared): Promise<Listener> {
   try {
     await removeStaleSocket(options.path);
     const listener = Deno.listen({ transport: "unix", path: options.path });
@@ -176,7 +186,7 @@ function accepting(
   listener: Deno.TcpListener | Deno.UnixListener,
   address: Address,
   options: Pick<ListenOptions, "accept">,
-  shared: Shared,
+  shared: DenoShared,
 ): Listener {
   const state = { closed: false };
   acceptLoop(listener, state, options, shared);
@@ -194,7 +204,7 @@ async function acceptLoop(
   listener: Deno.TcpListener | Deno.UnixListener,
   state: { closed: boolean },
   options: Pick<ListenOptions, "accept">,
-  shared: Shared,
+  shared: DenoShared,
 ): Promise<void> {
   const pace = new AcceptPace();
   while (!state.closed) {
@@ -232,10 +242,21 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Null if the peer has reset the connection meanwhile, which makes setting its options fail. */
-function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn | null {
+/**
+ * Null if the peer has reset the connection meanwhile, which makes setting its options fail. A dialled one is thought to be
+ * the socket `expected`.
+ */
+function newConn(
+  native: Deno.TcpConn | Deno.UnixConn,
+  shared: DenoShared,
+  expected?: number,
+): DenoConn | null {
+  const { sockets } = shared;
+  const descriptor = sockets?.find(native, expected);
   try {
-    return new DenoConn(native, shared);
+    return sockets === undefined || descriptor === undefined
+      ? new DenoConn(native, shared)
+      : new ReadyConn(native, shared, sockets, descriptor);
   } catch {
     native.close();
     return null;
@@ -245,7 +266,7 @@ function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn
 /** Deno itself tries all addresses of a name (RFC 8305). */
 function dial(
   options: DialOptions | DialUnixOptions,
-  shared: Shared,
+  shared: DenoShared,
   connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
 ): Promise<Conn> {
   return new Promise((resolve, reject) => {
@@ -257,10 +278,11 @@ function dial(
       reject(dialTimeoutError(options));
       abort.abort();
     });
+    const expected = shared.sockets?.next();
     connect(abort.signal).then((native) => {
       timer.cancel();
       if (late) return native.close();
-      const conn = newConn(native, shared);
+      const conn = newConn(native, shared, expected);
       if (conn === null) throw lostError({ code: "ECONNRESET" });
       resolve(conn);
     }).catch((error) => {

@@ -26,7 +26,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   readonly local: Address;
   /** Deno has one way to close: bytes already handed on are sent, followed by FIN. */
   protected override readonly closesAsEnd = true;
-  readonly #conn: Deno.TcpConn | Deno.UnixConn;
+  protected readonly conn: Deno.TcpConn | Deno.UnixConn;
   readonly #closing: ClosePace;
   #sessionMarks: WriteMarks | undefined;
   #readBuffer: Bytes | null = null;
@@ -42,7 +42,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   constructor(conn: Deno.TcpConn | Deno.UnixConn, shared: Shared) {
     super(shared);
     if ("setNoDelay" in conn) conn.setNoDelay(true);
-    this.#conn = conn;
+    this.conn = conn;
     this.#closing = shared.closing;
     this.remote = addressOf(conn.remoteAddr);
     this.local = addressOf(conn.localAddr);
@@ -50,7 +50,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
 
   keepAlive(): void {
     // Deno can't set the idle time: Linux uses net.ipv4.tcp_keepalive_time, two hours by default.
-    if ("setKeepAlive" in this.#conn && !this.dead) this.#conn.setKeepAlive(true);
+    if ("setKeepAlive" in this.conn && !this.dead) this.conn.setKeepAlive(true);
   }
 
   get heldBytes(): number {
@@ -74,7 +74,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     if (this.#readBuffer !== null) this.#fitReadBuffer(this.#readBuffer);
     this.#readBuffer ??= this.#takeReadBuffer();
     this.#waitedMs = -Date.now();
-    return this.#conn.read(this.#readBuffer);
+    return this.conn.read(this.#readBuffer);
   }
 
   protected bytesOf(count: number | null): Bytes | null {
@@ -86,17 +86,17 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   protected writeBelow(bytes: Bytes): Promise<number> {
-    return this.#conn.write(bytes);
+    return this.conn.write(bytes);
   }
 
   protected closeWriteBelow(): Promise<void> {
-    return this.#conn.closeWrite();
+    return this.conn.closeWrite();
   }
 
   protected destroyBelow(): void {
     this.#closing.soon(() => {
       try {
-        this.#conn.close();
+        this.conn.close();
       } catch {
         // Already closed.
       }
