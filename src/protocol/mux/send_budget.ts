@@ -106,9 +106,9 @@ export class SendBudget<Stream extends SendingStream> {
     (this.#full ??= new Set()).add(stream);
   }
 
-  /** A stream with more than this queued isn't told to write again. */
+  /** A stream with more than this queued isn't told to write again. One that has nothing queued always may be. */
   get #lowBytes(): number {
-    return Math.min(this.#share / 2, this.#queues.outgoingLowBytes);
+    return Math.max(0, Math.min(this.#share / 2, this.#queues.outgoingLowBytes));
   }
 
   /** Bytes that the session may queue; shrinks as the process runs out of memory. */

@@ -289,6 +289,15 @@ describe("SendBudget: drain", () => {
     assert.deepEqual(told, ["a", "b"]);
   });
 
+  it("tellDrained() tells a stream with nothing queued, though it had to wait when the budget was exceeded", () => {
+    const { budget, stream, others, drained } = bench();
+    others(SESSION_SEND_BUDGET_BYTES + 1_000);
+    assert.equal(budget.mayGoOn(stream, 0), false);
+    others(-SESSION_SEND_BUDGET_BYTES);
+    budget.tellDrained();
+    assert.equal(drained(), 1);
+  });
+
   it("forget() drops the stream's bytes and its wait", () => {
     const { budget, stream, queue, others, drained } = bench({ max: 100_000 });
     others(SESSION_SEND_BUDGET_BYTES - 1_000);
