@@ -67,6 +67,9 @@ export const https: Case = {
           // to its timer.
           const bound = ["--requests", String(LARGE_ANSWERS[connections])];
           const large = await load(peer, { ...options, path: "/large", bound });
+          if (large.byteLength < large.requests * LARGE_BYTES) {
+            throw new Error(`${large.requests} large answers had ${large.byteLength} bytes in all`);
+          }
           figures[`${of}.mbps`] = large.rate * LARGE_BYTES / 1e6;
         } catch (error) {
           miss(`${name}, ${connections}: ${error instanceof Error ? error.message : error}`);
@@ -91,7 +94,7 @@ interface Load {
 async function load(
   peer: RunningPeer,
   { isHttp1, connections, path, bound }: Load,
-): Promise<{ rate: number; requests: number }> {
+): Promise<{ rate: number; requests: number; byteLength: number }> {
   const output = await run("h2load", [
     ...[...bound, "--clients", String(connections)],
     ...isHttp1 ? ["--h1"] : [],
@@ -108,7 +111,8 @@ async function load(
   const [, done = "0", failed = "0"] = /(\d+) succeeded, (\d+) failed/.exec(output) ?? [];
   if (!(rate > 0) || Number(done) === 0) throw new Error(`no request was answered: ${output.slice(-300)}`);
   if (Number(failed) > 0) throw new Error(`${failed} of ${Number(done) + Number(failed)} requests failed`);
-  return { rate, requests: Number(done) };
+  const byteLength = Number(/\((\d+)\) data/.exec(output)?.[1] ?? 0);
+  return { rate, requests: Number(done), byteLength };
 }
 
 function cpuOf(pids: readonly number[]): number {

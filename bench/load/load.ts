@@ -4,10 +4,21 @@
  * @module
  */
 
-import { readdir, stat } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { ChildEvent, LineChild } from "../../tests/support/child.ts";
-import { CACHE, cacheFolder, pause, ROOT, run, startChild, stopChild, Unavailable } from "../machine.ts";
+import {
+  CACHE,
+  cacheFolder,
+  exists,
+  pause,
+  ROOT,
+  run,
+  startChild,
+  stopChild,
+  Unavailable,
+} from "../machine.ts";
 import { type RunningPeer, SERVER_NAME } from "../peers/peer.ts";
 
 const SOURCES = join(ROOT, "bench", "load");
@@ -15,20 +26,23 @@ const PROGRAM = join(CACHE, "load");
 /** Set-up within the load program, and its end. */
 const MARGIN_MS = 30_000;
 
-/** Builds the load program when its source is newer. */
+/** Builds the load program unless it was built from the same sources: a copied folder has times of its own. */
 export async function buildLoad(): Promise<void> {
-  const sources = (await readdir(SOURCES)).filter((name) => /\.[ch]$/.test(name)).map((name) =>
+  const files = (await readdir(SOURCES)).filter((name) => /\.[ch]$/.test(name)).sort().map((name) =>
     join(SOURCES, name)
   );
-  const times = await Promise.all(sources.map(async (source) => (await stat(source)).mtimeMs));
-  const built = await stat(PROGRAM).then((file) => file.mtimeMs, () => 0);
-  if (built > Math.max(...times)) return;
+  const digest = createHash("sha256");
+  for (const file of files) digest.update(await readFile(file));
+  const built = digest.digest("hex");
+  const stamp = `${PROGRAM}.sha256`;
+  if (await exists(PROGRAM) && await readFile(stamp, "utf8").catch(() => "") === built) return;
   await cacheFolder();
-  const files = sources.filter((name) => name.endsWith(".c"));
-  await run("cc", ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-o", PROGRAM, ...files, "-lpthread"])
+  const sources = files.filter((name) => name.endsWith(".c"));
+  await run("cc", ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-o", PROGRAM, ...sources, "-lpthread"])
     .catch((error) => {
       throw new Unavailable(`the load generator needs a C compiler: ${(error as Error).message}`);
     });
+  await writeFile(stamp, built);
 }
 
 /** The endpoint behind all tunnels. */

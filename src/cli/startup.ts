@@ -3,6 +3,7 @@
  *
  * @module
  */
+import process from "node:process";
 import { VERSION } from "../version.ts";
 import type { Runtime } from "../runtime/port.ts";
 import type { CliIo } from "./io.ts";
@@ -42,8 +43,13 @@ export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup
   for (const [word, value] of facts) io.out(`  ${word.padEnd(width)}  ${value}`);
   for (const { what, lines } of next === undefined ? [] : [next].flat()) {
     io.out(`\n${what}`);
-    for (const line of lines) io.out(`  ${line}`);
+    for (const line of typeable(lines)) io.out(`  ${line}`);
   }
+}
+
+/** Command lines for this system's shell: Windows' shells don't continue a line at a backslash. */
+export function typeable(lines: readonly string[], platform: string = process.platform): readonly string[] {
+  return platform === "win32" ? lines.join("\n").replace(/ \\\n +/g, " ").split("\n") : lines;
 }
 
 /** Quotes a word for a shell. */

@@ -6,10 +6,14 @@
 import { Buffer } from "node:buffer";
 import type { Duplex } from "node:stream";
 import type { Bytes } from "../bytes/bytes.ts";
+import { BUFFER_SIZES, type BufferPool } from "./out_queue.ts";
 import type { Clock } from "./port.ts";
 import type { Faults } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 import type { TlsIntake } from "./tls_intake.ts";
+
+/** Smallest of the pool's sizes that is worth a buffer of the pool; an index of `BUFFER_SIZES`. */
+const POOLED_MIN_SIZE = 2;
 
 /** Options of {@link NodeStream}. */
 interface NodeStreamOptions {
@@ -20,6 +24,8 @@ interface NodeStreamOptions {
    * carrier's `drain` is used then.
    */
   readonly carrier?: Duplex;
+  /** Where copies of large chunks are made until the stack has taken them. */
+  readonly pool?: BufferPool;
   /** What a TLS stack takes in while this stream is paused. */
   readonly intake?: TlsIntake;
   /** Ends the underlying stream; `hard` sends a reset, where possible. Defaults to destroying it. */
@@ -77,8 +83,22 @@ export class NodeStream extends StreamBase {
   write(chunk: Bytes): boolean {
     if (this.dead || this.writeEnded || chunk.length === 0) return true;
     this.bytesOut += chunk.length;
-    this.#blocked = !this.#duplex.write(Buffer.from(chunk)) || this.#full;
+    this.#blocked = !this.#writeCopy(chunk) || this.#full;
     return !this.#blocked;
+  }
+
+  /** Large copies are made in buffers of the pool: one of its own for each would be most of the collector's work. */
+  #writeCopy(chunk: Bytes): boolean {
+    const { pool } = this.#options;
+    const size = BUFFER_SIZES.findIndex((bytes) => bytes >= chunk.length);
+    if (pool === undefined || size < POOLED_MIN_SIZE) return this.#duplex.write(Buffer.from(chunk));
+    const copy = pool.take(size);
+    copy.set(chunk);
+    // After a failure the stack may still read it.
+    return this.#duplex.write(
+      copy.subarray(0, chunk.length),
+      (error) => error ? pool.drop(copy) : pool.give(copy),
+    );
   }
 
   get #full(): boolean {

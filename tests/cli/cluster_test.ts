@@ -204,6 +204,8 @@ describe("serve and edge --cluster", { skip }, () => {
       await answers(portA, "single.localhost");
       await answers(portA, "double.localhost");
       await answers(portB, "single.localhost");
+      // Making up for an edge takes several steps, each as slow as the machine is now.
+      const slackMs = 10 * await answers(portB, "single.localhost");
       // A visitor whose bytes the node has taken, and not passed on, is caught by its death.
       const forwarded = await forwardedAtB("out");
       victim.program.signal("SIGSTOP");
@@ -216,9 +218,9 @@ describe("serve and edge --cluster", { skip }, () => {
         answers(left.port, "single.localhost"),
       ]);
       assert.equal((await caught).text, "sallyport");
-      assert.ok(singleMs < 2_000, `one edge: ${singleMs} ms`);
-      assert.ok(doubleMs < 500, `two edges: ${doubleMs} ms at the one that is left`);
-      assert.ok(doubleAtAMs < 500, `two edges: ${doubleAtAMs} ms at another node`);
+      assert.ok(singleMs < 2_000 + slackMs, `one edge: ${singleMs} ms`);
+      assert.ok(doubleMs < 500 + slackMs, `two edges: ${doubleMs} ms at the one that is left`);
+      assert.ok(doubleAtAMs < 500 + slackMs, `two edges: ${doubleAtAMs} ms at another node`);
     },
   );
 

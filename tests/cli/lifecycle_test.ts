@@ -3,6 +3,7 @@ import process from "node:process";
 import { describe, it } from "node:test";
 import { type CliIo, scriptPath, type StopSignal, withoutEchoes } from "../../src/cli/io.ts";
 import { Lifecycle } from "../../src/cli/lifecycle.ts";
+import { typeable } from "../../src/cli/startup.ts";
 import { SIGNAL_ECHO_MS } from "../../src/cli/io.ts";
 
 function fakeIo() {
@@ -97,6 +98,17 @@ describe("scriptPath", { skip: process.platform === "win32" }, () => {
     assert.equal(scriptPath(script, "/opt"), "sallyport/mod.ts");
     assert.equal(scriptPath(script, "/home/ada"), script);
     assert.equal(scriptPath(script, "/"), script);
+  });
+});
+
+describe("typeable", () => {
+  it("puts a command on one line for Windows", () => {
+    const lines = ["sallyport agents add demo \\", "  --master http://127.0.0.1:8080", "sallyport health"];
+    assert.deepEqual(typeable(lines, "linux"), lines);
+    assert.deepEqual(typeable(lines, "win32"), [
+      "sallyport agents add demo --master http://127.0.0.1:8080",
+      "sallyport health",
+    ]);
   });
 });
 

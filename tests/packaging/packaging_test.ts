@@ -61,6 +61,16 @@ describe("packaging", () => {
     }
   });
 
+  it("lets Home Assistant's watchdog ask where the add-on listens", async () => {
+    const [config, script] = await Promise.all(
+      ["config.yaml", "run.sh"].map((name) => readFile(join(PACKAGING, "home-assistant", name), "utf8")),
+    );
+    const [, host, port] = /METRICS_LISTEN=(\S+):(\d+)$/m.exec(script!) ?? [];
+    assert.match(config!, /^host_network: true$/m);
+    assert.equal(host, "172.30.32.1", "the supervisor can't reach another address of the host's network");
+    assert.match(config!, new RegExp(`^watchdog: http://\\[HOST\\]:\\[PORT:${port}\\]/healthz$`, "m"));
+  });
+
   it("gives every container no rights, a read-only file system and probes", async () => {
     for (const { name, text } of await files()) {
       if (!name.endsWith(".compose.yaml")) continue;

@@ -4,9 +4,11 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { chmod, rm } from "node:fs/promises";
-import { createServer, request, type Server } from "node:http";
+import { request, STATUS_CODES } from "node:http";
+import { createServer, type Server, type Socket } from "node:net";
 import { win32 } from "node:path";
 import process from "node:process";
 import { concat } from "../../bytes/bytes.ts";
@@ -19,6 +21,8 @@ export const STATUS_SOCKET = "agent.sock";
 export const STATUS_TIMEOUT_MS = 5_000;
 /** Larger than a report of a thousand services, each with its errors. */
 const REPORT_MAX_BYTES = 8 * 1024 * 1024;
+/** A query has no body and few header fields. */
+const QUERY_MAX_LENGTH = 16 * 1024;
 
 /** A running status socket. */
 interface StatusSocket {
@@ -49,13 +53,12 @@ export async function serveStatus(path: string, report: () => StatusReport): Pro
   const address = socketAddress(path);
   const isFile = address === path;
   if (isFile) await rm(path, { force: true });
-  const server = createServer((asked, answer) => {
-    if (asked.method !== "GET" || asked.url !== "/v1/status") {
-      answer.statusCode = 404;
-      return answer.end();
-    }
-    answer.setHeader("content-type", "application/json");
-    answer.end(JSON.stringify(report()));
+  const open = new Set<Socket>();
+  // Not by node:http: Bun's HTTP servers can't listen on a named pipe (oven-sh/bun#15350).
+  const server = createServer((socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    answerQuery(socket, report);
   });
   await listening(server, address);
   // Only the owner may query it: names and visitors are private. Windows lets others only read from a pipe, so that they
@@ -63,11 +66,32 @@ export async function serveStatus(path: string, report: () => StatusReport): Pro
   if (isFile) await chmod(path, 0o600);
   return {
     async close(): Promise<void> {
-      server.closeAllConnections?.();
+      for (const socket of open) socket.destroy();
       await new Promise<void>((resolve) => server.close(() => resolve()));
       if (isFile) await rm(path, { force: true });
     },
   };
+}
+
+/** Answers one HTTP request, then closes the connection. */
+function answerQuery(socket: Socket, report: () => StatusReport): void {
+  let head = "";
+  socket.setTimeout(STATUS_TIMEOUT_MS, () => socket.destroy());
+  socket.on("error", () => socket.destroy());
+  socket.on("data", (part: Uint8Array) => {
+    if (head.endsWith("\r\n\r\n")) return;
+    head += String(part);
+    if (head.length > QUERY_MAX_LENGTH) return void socket.destroy();
+    if (!head.endsWith("\r\n\r\n")) return;
+    const known = head.startsWith("GET /v1/status ");
+    const status = known ? 200 : 404;
+    const body = Buffer.from(known ? JSON.stringify(report()) : "");
+    socket.write(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/json\r\n` +
+        `content-length: ${body.length}\r\nconnection: close\r\n\r\n`,
+    );
+    socket.end(body);
+  });
 }
 
 function listening(server: Server, path: string): Promise<void> {

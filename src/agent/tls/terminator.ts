@@ -16,6 +16,7 @@ import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hell
 import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { turnAway } from "../turn_away.ts";
 import { challengeFlight } from "./challenge_handshake.ts";
+import { BufferPool } from "../../runtime/out_queue.ts";
 import { NodeStream } from "../../runtime/node_stream.ts";
 import { TlsIntake } from "../../runtime/tls_intake.ts";
 import { WrappedStream } from "../../runtime/wrapped_stream.ts";
@@ -84,6 +85,7 @@ export interface AcceptOptions {
 /** Terminates TLS. */
 export class TlsTerminator {
   readonly options: TlsTerminatorOptions;
+  readonly #pool = new BufferPool();
   #handshakes = 0;
 
   constructor(options: TlsTerminatorOptions) {
@@ -104,13 +106,14 @@ export class TlsTerminator {
       return;
     }
     this.#handshakes++;
-    new Handshake(this.options, stream, options, () => this.#handshakes--);
+    new Handshake(this.options, this.#pool, stream, options, () => this.#handshakes--);
   }
 }
 
 /** One handshake, from the ClientHello's first byte on. */
 class Handshake implements ByteStreamHandler {
   readonly #options: TlsTerminatorOptions;
+  readonly #pool: BufferPool;
   readonly #stream: ByteStream;
   readonly #accept: AcceptOptions;
   readonly #hello = new ClientHelloReader();
@@ -119,8 +122,15 @@ class Handshake implements ByteStreamHandler {
   #chosen = false;
   #over = false;
 
-  constructor(options: TlsTerminatorOptions, stream: ByteStream, accept: AcceptOptions, settled: () => void) {
+  constructor(
+    options: TlsTerminatorOptions,
+    pool: BufferPool,
+    stream: ByteStream,
+    accept: AcceptOptions,
+    settled: () => void,
+  ) {
     this.#options = options;
+    this.#pool = pool;
     this.#stream = stream;
     this.#accept = accept;
     this.#settled = settled;
@@ -242,6 +252,7 @@ class Handshake implements ByteStreamHandler {
         clock: this.#options.clock,
         faults: this.#options.faults ?? new Faults(),
         carrier: duplex,
+        pool: this.#pool,
         intake,
         destroy: (hard) => {
           tls.destroy();

@@ -112,6 +112,36 @@ describe("TlsTerminator", () => {
     });
   }
 
+  it("sends what it was given, though the writer uses its buffer again at once", { timeout }, async () => {
+    const PIECES = 24;
+    const sizes = [40_000, 64 * 1024, 100_000, 300_000];
+    const { port, stop } = await listen(() => ({ context }), {
+      secured({ stream }) {
+        const buffer = new Uint8Array(300_000);
+        let piece = 0;
+        const go = (): void => {
+          for (; piece < PIECES; piece++) {
+            const part = buffer.subarray(0, sizes[piece % sizes.length]);
+            if (!stream.write(part.fill(piece))) return void piece++;
+            buffer.fill(255);
+          }
+          stream.closeWrite();
+        };
+        stream.attach({ data: go, end() {}, drain: () => (buffer.fill(255), go()), close() {} });
+      },
+    });
+    const socket = visit(port);
+    const parts: Buffer[] = [];
+    socket.on("data", (part: Buffer) => parts.push(part));
+    await once(socket, "secureConnect");
+    socket.write("go");
+    await once(socket, "end");
+    const expected = Array.from({ length: PIECES }, (_, i) => Buffer.alloc(sizes[i % sizes.length]!, i));
+    assert.ok(Buffer.concat(parts).equals(Buffer.concat(expected)));
+    socket.destroy();
+    stop();
+  });
+
   it("refuses TLS 1.1, and says so in a failure and no more", { timeout }, async () => {
     const { port, failed, failures, terminator, stop } = await listen(() => ({ context }));
     const socket = connectTcp(port, "127.0.0.1");
