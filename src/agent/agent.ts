@@ -277,7 +277,7 @@ class AgentNode implements Agent {
     return {
       ...{ transport, edge: agent.edge, hostname: grant.hostname, aliases: grant.aliases },
       sinceMs: Math.round(this.#runtime.clock.wallMs() - agent.livedMs),
-      ...rttMs === undefined ? {} : { rttMs },
+      ...rttMs === undefined ? {} : { rttMs: Math.round(rttMs * 10) / 10 },
       ...{ streams, bytesSent, bytesReceived, tokenValidUntilMs: grant.valid * 1000 },
     };
   }

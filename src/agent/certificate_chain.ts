@@ -30,8 +30,7 @@ interface ChainRequest {
   readonly chain: readonly Bytes[];
   /** The name or address that was dialled. */
   readonly host: string;
-  /** Certificates of trusted authorities, in PEM. */
-  readonly roots: readonly string[];
+  readonly roots: TrustedRoots;
   /** The time, in milliseconds since 1970. */
   readonly wallMs: number;
 }
@@ -39,6 +38,22 @@ interface ChainRequest {
 interface Link {
   readonly certificate: X509Certificate;
   readonly parsed: ParsedCertificate;
+}
+
+/** Certificates of trusted authorities, more than a hundred: read and parsed once, when an issuer is first looked for. */
+export class TrustedRoots {
+  readonly #pems: () => readonly string[];
+  #links: readonly Link[] | undefined;
+
+  /** @param pems reads them, in PEM */
+  constructor(pems: () => readonly string[]) {
+    this.#pems = pems;
+  }
+
+  /** The certificates, parsed by `linkOf` at the first call. */
+  links(linkOf: (pem: string) => Link): readonly Link[] {
+    return this.#links ??= this.#pems().map(linkOf);
+  }
 }
 
 /** What is wrong with the chain, as the end of a sentence; undefined if nothing is. */
@@ -85,12 +100,9 @@ export async function chainFault({ chain, host, roots, wallMs }: ChainRequest): 
   if (!servesTls(own) || !isUnderstood(own)) return "its certificate isn't for TLS servers";
   if (!isValid(own)) return `its certificate isn't valid on ${new Date(wallMs).toISOString()}`;
 
-  // Parsed only when an issuer is looked for: there are more than a hundred.
-  let trusted: Link[] | undefined;
   const usable = (link: Link, below: number) => isValid(link) && isUnderstood(link) && mayIssue(link, below);
   const leadsToRoot = (link: Link, left: readonly Link[], below: number): boolean => {
-    trusted ??= roots.map(linkOf);
-    return trusted.some((root) => usable(root, below) && signed(link, root)) ||
+    return roots.links(linkOf).some((root) => usable(root, below) && signed(link, root)) ||
       left.some((next) =>
         usable(next, below) && signed(link, next) &&
         leadsToRoot(next, left.filter((other) => other !== next), below + 1)

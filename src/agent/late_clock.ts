@@ -7,7 +7,7 @@
  */
 import { getCACertificates } from "node:tls";
 import type { Bytes } from "../bytes/bytes.ts";
-import { chainFault } from "./certificate_chain.ts";
+import { chainFault, TrustedRoots } from "./certificate_chain.ts";
 import { SallyportError } from "../errors.ts";
 import { fetchOver } from "../runtime/fetch_over.ts";
 import type { Clock, Runtime, Timer } from "../runtime/port.ts";
@@ -88,12 +88,12 @@ export class MasterClock implements Clock {
  */
 export function lateClockFetch(options: LateClockOptions): Fetch {
   const { runtime, fetch: first = (request) => fetch(request), log = silentLogger } = options;
-  const roots = options.roots ?? trustedRoots;
+  const roots = new TrustedRoots(options.roots ?? trustedPems);
   const { clock } = runtime;
   return async (request) => {
     if (clock.isBehind && request.url.startsWith("https:")) {
       try {
-        return await fetchAt(runtime, request, roots(), clock.wallMs());
+        return await fetchAt(runtime, request, roots, clock.wallMs());
       } catch (error) {
         // The time may be what is wrong: the next request asks for it again.
         clock.forget();
@@ -106,22 +106,34 @@ export function lateClockFetch(options: LateClockOptions): Fetch {
     } catch (error) {
       const url = new URL(request.url);
       if (url.protocol !== "https:" || !isNotYetValid(error)) throw error;
-      const wallMs = await serverTime(runtime, url, again.signal, roots());
+      const wallMs = await serverTime(runtime, url, again.signal, roots);
       log.warn(
         { clock: new Date(clock.wallMs()).toISOString(), time: new Date(wallMs).toISOString() },
         `This machine's clock is behind: the time is taken from ${url.origin}`,
       );
       clock.learn(wallMs);
-      return await fetchAt(runtime, again, roots(), wallMs);
+      return await fetchAt(runtime, again, roots, wallMs);
     }
   };
 }
 
+/**
+ * A fetch that judges certificates at the session master's time as long as the machine's clock is behind. `pems` are
+ * trusted; absent, those that the runtime trusts.
+ */
+export function masterTimeFetch(late: LateMachine, pems: () => readonly string[] = trustedPems): Fetch {
+  const roots = new TrustedRoots(pems);
+  return (request) =>
+    late.clock.isBehind && request.url.startsWith("https:")
+      ? fetchAt(late, request, roots, late.clock.wallMs())
+      : fetch(request);
+}
+
 /** Sends a request over a connection whose certificates are judged at a given time. */
-export function fetchAt(
+function fetchAt(
   runtime: Pick<Runtime, "dial" | "clock">,
   request: Request,
-  roots: readonly string[],
+  roots: TrustedRoots,
   wallMs: number,
 ): Promise<Response> {
   return fetchOver(runtime, (chain) => judgeAt(chain, new URL(request.url), roots, wallMs))(request);
@@ -132,7 +144,7 @@ async function serverTime(
   runtime: Pick<Runtime, "dial" | "clock">,
   url: URL,
   signal: AbortSignal,
-  roots: readonly string[],
+  roots: TrustedRoots,
 ): Promise<number> {
   let shown: readonly Bytes[] = [];
   const look = fetchOver(runtime, (chain) => {
@@ -151,7 +163,7 @@ async function serverTime(
 async function judgeAt(
   chain: readonly Bytes[],
   url: URL,
-  roots: readonly string[],
+  roots: TrustedRoots,
   wallMs: number,
 ): Promise<void> {
   const host = unbracketed(url.hostname);
@@ -167,6 +179,6 @@ function distrusted(url: URL, why: string): SallyportError {
 }
 
 /** The authorities that the runtime trusts, with those of NODE_EXTRA_CA_CERTS. */
-export function trustedRoots(): readonly string[] {
+export function trustedPems(): readonly string[] {
   return [...new Set([...getCACertificates("default"), ...getCACertificates("extra")])];
 }

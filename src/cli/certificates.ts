@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { CertificateManager } from "../agent/acme/certificate_manager.ts";
 import { masterDnsHook } from "../agent/acme/master_dns.ts";
 import { FileCertificateStore } from "../agent/acme/file_certificate_store.ts";
-import type { MasterClock } from "../agent/late_clock.ts";
+import { type MasterClock, masterTimeFetch } from "../agent/late_clock.ts";
 import type { MasterClientOptions } from "../agent/master_client.ts";
 import type { ServiceConnectors } from "../agent/services/port.ts";
 import { createServiceConnectors } from "../agent/tls/service_connectors.ts";
@@ -50,7 +50,7 @@ export function serviceConnectors(
         : dnsHookProgram(acmeDnsHook),
       dnsDomains: config.acmeDnsDomain,
     });
-  return createServiceConnectors({ runtime, log, store, manager });
+  return createServiceConnectors({ runtime, log, store, manager, fetch: masterTimeFetch(runtime) });
 }
 
 function readCa(path: string): string {

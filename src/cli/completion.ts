@@ -129,14 +129,18 @@ function forZsh(nodes: readonly Node[]): string {
     "#compdef sallyport",
     "_sallyport() {",
     walk(nodes, `"\${(@)words[2,CURRENT-1]}"`),
-    "  local -a commands",
+    // _arguments offers no flags behind a word that it has no place for: the commands are taken away.
+    "  local -a named=(${=at}) commands",
+    `  words=(sallyport "\${(@)words[$#named+2,-1]}")`,
+    "  (( CURRENT -= $#named ))",
     `  case "$at" in`,
     ...nodes.map(({ path, commands, flags }) =>
       [
         `    "${path}")`,
         `      commands=(${commands.map(({ name, about }) => inZsh(`${name}:${about}`)).join(" ")})`,
-        ...commands.length > 0 ? [`      [[ $PREFIX == -* ]] || _describe command commands`] : [],
-        `      _arguments ${flags.map(flag).join(" ")} ;;`,
+        `      _arguments ${flags.map(flag).join(" ")} ${
+          commands.length > 0 ? "'1: :{_describe command commands}'" : "'*: :_files'"
+        } ;;`,
       ].join("\n")
     ),
     "  esac",

@@ -17,6 +17,8 @@ interface OidcProviderOptions {
   readonly clock: Clock;
   /** Allows plain HTTP to the provider. */
   readonly insecure?: boolean;
+  /** Sends requests to the provider. Defaults to the platform's. */
+  readonly fetch?: (request: Request) => Promise<Response>;
 }
 
 /** A provider, by its issuer. */
@@ -42,7 +44,11 @@ export class OidcProvider {
 
   /** Options of requests to the provider. */
   get requestOptions() {
+    const { fetch } = this.#options;
     return {
+      ...fetch === undefined ? {} : {
+        [oauth.customFetch]: (url: string, init: RequestInit) => fetch(new Request(url, init)),
+      },
       signal: () => AbortSignal.timeout(OIDC_TIMEOUT_MS),
       ...this.#options.insecure === true ? { [oauth.allowInsecureRequests]: true } : {},
     };

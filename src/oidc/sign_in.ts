@@ -17,6 +17,8 @@ interface SignInOptions {
   readonly clock: Clock;
   /** Allows plain HTTP to the provider; for tests. */
   readonly insecure?: boolean;
+  /** Sends requests to the provider. Defaults to the platform's. */
+  readonly fetch?: (request: Request) => Promise<Response>;
 }
 
 /** Secrets to keep between the redirect to the provider and the callback. */
@@ -32,13 +34,15 @@ export type IdentityClaims = oauth.IDToken;
 /** Signs people in at one provider. */
 export class SignIn {
   readonly #provider: OidcProvider;
-  readonly #client: oauth.Client;
+  readonly #clientId: string;
+  readonly #clock: Clock;
   readonly #clientAuth: oauth.ClientAuth;
 
   constructor(options: SignInOptions) {
-    const { clientId, clientSecret } = options;
+    const { clientId, clientSecret, clock } = options;
     this.#provider = new OidcProvider(options);
-    this.#client = { client_id: clientId };
+    this.#clientId = clientId;
+    this.#clock = clock;
     this.#clientAuth = clientSecret === undefined ? oauth.None() : oauth.ClientSecretPost(clientSecret);
   }
 
@@ -60,7 +64,7 @@ export class SignIn {
     };
     const url = new URL(server.authorization_endpoint as string);
     const query = {
-      client_id: this.#client.client_id,
+      client_id: this.#clientId,
       redirect_uri: redirectUri,
       response_type: "code",
       scope,
@@ -76,12 +80,13 @@ export class SignIn {
   /** Identifies the user that the provider has redirected back. Rejects if the provider doesn't vouch for anyone. */
   async finish(callback: URL, redirectUri: string, pending: PendingSignIn): Promise<IdentityClaims> {
     const server = await this.#find();
-    const params = oauth.validateAuthResponse(server, this.#client, callback, pending.state);
+    const client = this.#client;
+    const params = oauth.validateAuthResponse(server, client, callback, pending.state);
     const answer = await oauth.authorizationCodeGrantRequest(
-      ...[server, this.#client, this.#clientAuth, params, redirectUri, pending.verifier] as const,
+      ...[server, client, this.#clientAuth, params, redirectUri, pending.verifier] as const,
       this.#provider.requestOptions,
     );
-    const result = await oauth.processAuthorizationCodeResponse(server, this.#client, answer, {
+    const result = await oauth.processAuthorizationCodeResponse(server, client, answer, {
       expectedNonce: pending.nonce,
       requireIdToken: true,
     });
@@ -90,6 +95,12 @@ export class SignIn {
     const claims = oauth.getValidatedIdTokenClaims(result);
     if (claims === undefined) throw new Error("the provider gave no ID token");
     return claims;
+  }
+
+  /** The client, with the distance of our clock from the machine's, by which the library would judge tokens. */
+  get #client(): oauth.Client {
+    const skewS = Math.round((this.#clock.wallMs() - Date.now()) / 1000);
+    return { client_id: this.#clientId, [oauth.clockSkew]: skewS };
   }
 
   async #find(): Promise<oauth.AuthorizationServer> {

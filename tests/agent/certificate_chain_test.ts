@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import * as x509 from "@peculiar/x509";
-import { CERTIFICATE_CHAIN_MAX, chainFault } from "../../src/agent/certificate_chain.ts";
+import { CERTIFICATE_CHAIN_MAX, chainFault, TrustedRoots } from "../../src/agent/certificate_chain.ts";
 import { authority, issue, type Issued, type Oddity, server } from "../support/certificate_chain.ts";
 
 const DAY_MS = 86_400_000;
@@ -22,7 +22,12 @@ describe("chainFault", () => {
     own = await issue(HOST, middle, NOW_MS, { extensions: server(HOST, "*.wild.example.org") });
   });
   const fault = (chain: readonly Issued[], host = HOST, wallMs = NOW_MS, roots: readonly Issued[] = [root]) =>
-    chainFault({ chain: chain.map(({ der }) => der), host, roots: roots.map(({ pem }) => pem), wallMs });
+    chainFault({
+      chain: chain.map(({ der }) => der),
+      host,
+      roots: new TrustedRoots(() => roots.map(({ pem }) => pem)),
+      wallMs,
+    });
   const leaf = (oddity: Oddity, by: Issued = middle) =>
     issue(HOST, by, NOW_MS, { extensions: server(HOST), ...oddity });
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type Server } from "node:net";
 import { createServer as createHttps } from "node:https";
 import { after, before, describe, it } from "node:test";
-import { lateClockFetch, MasterClock } from "../../src/agent/late_clock.ts";
+import { lateClockFetch, MasterClock, masterTimeFetch } from "../../src/agent/late_clock.ts";
 import { challengeFlight } from "../../src/agent/tls/challenge_handshake.ts";
 import { makeCertificate } from "../../src/crypto/certificate.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
@@ -109,6 +109,23 @@ describe("lateClockFetch on a machine whose clock is a year behind", () => {
       }
     },
   );
+
+  it("reaches other servers by the master's time, and reads the trusted authorities once", {
+    timeout,
+  }, async () => {
+    const { url, asked } = await start(await site(), [middle]);
+    let reads = 0;
+    const clock = new MasterClock(runtime.clock);
+    const get = masterTimeFetch({ dial: runtime.dial, clock }, () => {
+      reads++;
+      return [root.pem];
+    });
+    // Its certificate isn't valid yet by the machine's clock.
+    await assert.rejects(get(new Request(url)));
+    clock.learn(nowMs);
+    for (let i = 0; i < 2; i++) assert.equal(await (await get(new Request(url))).text(), "granted");
+    assert.deepEqual([asked.length, reads], [2, 1]);
+  });
 
   it("refuses a certificate that has expired, as ever", { timeout }, async () => {
     const expired = await issue("localhost", middle, nowMs, {

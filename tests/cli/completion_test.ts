@@ -11,7 +11,7 @@ const completion = (shell: string) => runHere(["completion", shell]);
 
 function run(command: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile(command, args, { timeout: 20_000 }, (error, stdout, stderr) => {
+    execFile(command, args, { timeout: 60_000 }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else reject(new Error(`${error.message}\n${stderr}`));
     });
@@ -24,6 +24,8 @@ const [noBash, noFish, noZsh] = await Promise.all(
     run(shell, ["-c", "true"]).then(() => false, () => `${shell} isn't installed`)
   ),
 );
+
+const timeout = 90_000;
 
 describe("completion", { skip: process.platform === "win32" }, () => {
   let folder: string;
@@ -70,16 +72,26 @@ describe("completion", { skip: process.platform === "win32" }, () => {
     for (const choice of ["snitun", "sealed", "auto"]) assert.match(out, new RegExp(`^${choice}\\b`, "m"));
   });
 
-  it("in zsh is a script that zsh takes", { skip: noZsh }, async () => {
-    const path = await written("zsh");
-    await run("zsh", ["-n", path]);
-    const about = await run("zsh", [
-      "-fc",
-      `compdef() { : }; _arguments() { print -rl -- "$@" }
-      source ${path}; words=(sallyport serve x); CURRENT=3; _sallyport`,
-    ]);
-    assert.match(about, /^\*--master-listen\[Addresses of the session master's/m);
-    assert.match(about, /^\*--listen\[.*\\\[\\:\\:\\\]/m);
+  it("in zsh gives commands, flags and choices, with what they do", { skip: noZsh, timeout }, async () => {
+    const { out } = await completion("zsh");
+    await writeFile(join(folder, "_sallyport"), `${out}\n`);
+    const asked: [line: string, answer: string][] = [
+      ["sallyport agents l", "agents list"],
+      ["sallyport service ", "-- Show the service's state."],
+      ["sallyport serve --mast", "--master-listen"],
+      ["sallyport agent --hostname a --transport q", "--transport quic"],
+    ];
+    // The shell on the other side of a terminal echoes what is typed; only a completion has the answer in it.
+    const typed = asked.map(([line, answer]) =>
+      `zpty -w -n shell $'\\x15''${line}'$'\\t'; zpty -r -m shell out "*${answer}*"; print -r -- "$out"`
+    );
+    const script = `zmodload zsh/zpty; zpty shell zsh -f
+      zpty -w shell 'PS1=; fpath=(${folder} $fpath); autoload -Uz compinit; compinit -u -D; print rea""dy'
+      zpty -r -m shell out '*ready*'
+      ${typed.join("\n")}
+      zpty -d shell`;
+    const shown = await run("zsh", ["-fc", script]);
+    for (const [line, answer] of asked) assert.ok(shown.includes(answer), line);
   });
 
   it("names the shells that it knows", async () => {

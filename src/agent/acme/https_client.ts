@@ -8,7 +8,7 @@ import { request as httpsRequest } from "node:https";
 import tls from "node:tls";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { fetchFailure } from "../fetch_failure.ts";
-import { fetchAt, type LateMachine, trustedRoots } from "../late_clock.ts";
+import { type LateMachine, masterTimeFetch, trustedPems } from "../late_clock.ts";
 import { VERSION } from "../../version.ts";
 
 /** An authority's response must be complete within this time. */
@@ -47,15 +47,15 @@ const TRUST = "name a private authority's root certificate with --acme-ca, or co
  */
 export function authorityFetch(caPem?: string, late?: LateMachine): AuthorityFetch {
   const ca = caPem === undefined ? undefined : [...publicRoots(), caPem];
-  return (request) => late?.clock.isBehind === true ? sendLate(request, caPem, late) : send(request, ca);
+  if (late === undefined) return (request) => send(request, ca);
+  const fetch = masterTimeFetch(late, () => [...trustedPems(), ...caPem === undefined ? [] : [caPem]]);
+  return (request) => late.clock.isBehind ? sendLate(request, fetch) : send(request, ca);
 }
 
 async function sendLate(
   { method, url, headers, body, signal }: AuthorityRequest,
-  caPem: string | undefined,
-  late: LateMachine,
+  fetch: ReturnType<typeof masterTimeFetch>,
 ): Promise<AuthorityAnswer> {
-  const roots = [...trustedRoots(), ...caPem === undefined ? [] : [caPem]];
   const limit = AbortSignal.timeout(AUTHORITY_TIMEOUT_MS);
   const request = new Request(url, {
     method,
@@ -64,7 +64,7 @@ async function sendLate(
     ...body === undefined ? {} : { body },
   });
   try {
-    const answer = await fetchAt(late, request, roots, late.clock.wallMs());
+    const answer = await fetch(request);
     return {
       status: answer.status,
       headers: Object.fromEntries(answer.headers),

@@ -48,6 +48,8 @@ interface OidcGateOptions {
   readonly store: CertificateStore;
   /** The provider may be reached by plain HTTP; for tests. */
   readonly insecure?: boolean;
+  /** Sends requests to the provider. Defaults to the platform's. */
+  readonly fetch?: (request: Request) => Promise<Response>;
 }
 
 /** The signed-in user. */
@@ -71,12 +73,12 @@ class OidcGate {
   #key: Promise<Uint8Array> | undefined;
 
   constructor(options: OidcGateOptions) {
-    const { settings: { clientId, clientSecretFile, issuer }, service, clock, log, insecure = false } =
+    const { settings: { clientId, clientSecretFile, issuer }, service, clock, log, insecure = false, fetch } =
       options;
     this.#options = options;
     this.#sampler = visitorLines(log, clock);
     this.#signIn = new SignIn({
-      ...{ issuer, clientId, clock, insecure },
+      ...{ issuer, clientId, clock, insecure, fetch },
       ...clientSecretFile === undefined ? {} : { clientSecret: readSecret(clientSecretFile) },
     });
     this.#audience = `${service} ${issuer} ${clientId}`;

@@ -47,6 +47,8 @@ export interface ServiceConnectorsOptions {
   readonly manager: () => CertificateManager;
   /** Answers the requests of services without a target to dial, such as a fetch handler in the same process. */
   readonly handler?: HttpHandler;
+  /** Sends requests to sign-in providers. Defaults to the platform's. */
+  readonly fetch?: (request: Request) => Promise<Response>;
 }
 
 /** Creates connectors for services whose TLS is terminated here. */
@@ -67,14 +69,12 @@ class Connectors implements ServiceConnectors {
 
   terminating(service: Service, parts: ServiceParts): ServiceConnector {
     const source = this.#sourceOf(service, parts);
-    const { handler, store } = this.#options;
     const connector = new Terminating(
       service,
       parts,
       source,
       this.#faults,
-      handler,
-      store,
+      this.#options,
       () => {
         this.#sources.delete(connector);
         source.close();
@@ -111,6 +111,7 @@ class Terminating implements ServiceConnector {
   readonly #connections = new Set<{ readonly http: HttpConnection; readonly stream: ByteStream }>();
   readonly #closed: () => void;
   readonly #store: CertificateStore;
+  readonly #fetch: ServiceConnectorsOptions["fetch"];
   #closeProxy = () => {};
 
   constructor(
@@ -118,8 +119,7 @@ class Terminating implements ServiceConnector {
     parts: ServiceParts,
     source: CertificateSource,
     faults: Faults,
-    handler: HttpHandler | undefined,
-    store: CertificateStore,
+    { handler, store, fetch }: Pick<ServiceConnectorsOptions, "handler" | "store" | "fetch">,
     closed: () => void,
   ) {
     this.#service = service;
@@ -128,6 +128,7 @@ class Terminating implements ServiceConnector {
     this.#faults = faults;
     this.#closed = closed;
     this.#store = store;
+    this.#fetch = fetch;
     const { clock } = parts.runtime;
     this.#sampler = visitorLines(parts.log, clock);
     this.#terminator = new TlsTerminator({ clock, faults, choose: (hello) => this.#choose(hello) });
@@ -284,10 +285,12 @@ class Terminating implements ServiceConnector {
   #gates(): Layer[] {
     const { auth, names: [service = ""] } = this.#service;
     const { log, runtime: { clock } } = this.#parts;
-    const store = this.#store;
+    const [store, fetch] = [this.#store, this.#fetch];
     return [
       ...auth?.basicAuth === undefined ? [] : [basicAuth(auth.basicAuth, clock)],
-      ...auth?.oidc === undefined ? [] : [oidcGate({ settings: auth.oidc, service, clock, log, store })],
+      ...auth?.oidc === undefined
+        ? []
+        : [oidcGate({ settings: auth.oidc, service, clock, log, store, fetch })],
     ];
   }
 

@@ -7,6 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { MemoryCertificateStore } from "../../../src/agent/acme/certificate_store.ts";
 import { basicAuth, GATE_FAILURES_PER_MINUTE_MAX } from "../../../src/agent/gate/basic_auth.ts";
+import { MasterClock } from "../../../src/agent/late_clock.ts";
 import { OIDC_CALLBACK_PATH, OIDC_LOGOUT_PATH, oidcGate } from "../../../src/agent/gate/oidc.ts";
 import { hashPassword, isPassword, parsePasswordHash } from "../../../src/agent/gate/password_hash.ts";
 import type { OidcSettings } from "../../../src/agent/services/service.ts";
@@ -94,6 +95,8 @@ describe("oidcGate", () => {
     nonce: "",
     challenge: "",
     secret: "",
+    /** Its clock. */
+    nowMs: () => Date.now(),
     /** What is done to an ID token on its way. */
     spoil: (token: string) => token,
   };
@@ -131,7 +134,9 @@ describe("oidcGate", () => {
       }
       const token = await new SignJWT({ nonce: provider.nonce, ...provider.claims })
         .setProtectedHeader({ alg: "RS256", kid: "1" }).setIssuer(provider.issuer).setAudience("sallyport")
-        .setIssuedAt().setExpirationTime("5m").sign(privateKey);
+        .setIssuedAt(new Date(provider.nowMs())).setNotBefore(new Date(provider.nowMs()))
+        .setExpirationTime(new Date(provider.nowMs() + 300_000))
+        .sign(privateKey);
       json({ access_token: "a", token_type: "Bearer", expires_in: 60, id_token: provider.spoil(token) });
     });
     server.listen(0, "127.0.0.1");
@@ -147,10 +152,11 @@ describe("oidcGate", () => {
     settings: Partial<OidcSettings> = {},
     store = new MemoryCertificateStore(),
     service = "site.example.org",
+    more: Partial<Parameters<typeof oidcGate>[0]> = {},
   ) {
     return behind(oidcGate({
       settings: { issuer: provider.issuer, clientId: "sallyport", ...settings },
-      ...{ service, clock, store, log: silentLogger, insecure: true },
+      ...{ service, clock, store, log: silentLogger, insecure: true, ...more },
     }));
   }
 
@@ -182,6 +188,32 @@ describe("oidcGate", () => {
     const session = pair(back.setCookies.find((cookie) => cookie.startsWith("__Host-sallyport-session=")));
     return { back, session, login };
   }
+
+  it("goes by the session master's time on a machine whose clock is behind", { timeout }, async () => {
+    const YEAR_MS = 365 * 86_400_000;
+    const asked: string[] = [];
+    const late = new MasterClock(clock);
+    const more = {
+      clock: late,
+      fetch: (request: Request) => {
+        asked.push(new URL(request.url).pathname);
+        return fetch(request);
+      },
+    };
+    const handler = gate({}, undefined, undefined, more);
+    provider.nowMs = () => Date.now() + YEAR_MS;
+    try {
+      const { back } = await signIn(handler, { sub: "1", email: "a@example.org" });
+      assert.equal(back.status, 400, "without the master's time its tokens are of the future");
+      late.learn(Date.now() + YEAR_MS);
+      const { back: again, session } = await signIn(handler, { sub: "1", email: "a@example.org" });
+      assert.deepEqual([again.status, again.field("location")], [302, "/page?a=1"]);
+      assert.equal((await ask(handler, { fields: [["cookie", session]] })).status, 200);
+    } finally {
+      provider.nowMs = () => Date.now();
+    }
+    assert.deepEqual(new Set(asked), new Set(["/.well-known/openid-configuration", "/token", "/jwks"]));
+  });
 
   it("leads to the provider and back to the page, and tells the target who it is", { timeout }, async () => {
     const handler = gate();
