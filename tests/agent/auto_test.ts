@@ -40,6 +40,8 @@ interface Network {
   tcpDropped?: boolean;
   /** TCP connections stand, and carry nothing. */
   tcpMute?: boolean;
+  /** Why the runtime's QUIC refuses the edge's certificate. */
+  quicRefusal?: string;
   /** Addresses of names. */
   names?: Record<string, readonly string[]>;
 }
@@ -117,7 +119,13 @@ class Site {
     };
     const resolve: Runtime["resolve"] = async (host) =>
       this.network.names?.[host] ?? await inner.resolve(host);
-    return { ...inner, dial, resolve };
+    const quic: Runtime["quic"] = async () => {
+      const [own, why] = [await inner.quic(), this.network.quicRefusal];
+      if (why === undefined) return own;
+      const refused = new SallyportError("not_supported", why, { side: "local", retryable: true });
+      return { ...own, capabilities: own.capabilities, dial: () => Promise.reject(refused) };
+    };
+    return { ...inner, dial, resolve, quic };
   }
 
   get transport(): string | undefined {
@@ -391,6 +399,18 @@ describe("createAgent: transport auto", () => {
     assert.equal(elsewhere.transport, "curve");
     await elsewhere.assertServes();
     await elsewhere.finish();
+  });
+
+  it("gets past QUIC where its certificate is refused, and says why", async () => {
+    const quicRefusal = "its certificate is the pinned one, but isn't valid on 2036-01-01";
+    const site = await Site.start({ offer: WITH_QUIC, network: { quicRefusal } });
+    await site.test.advance(20_000);
+    assert.equal(site.transport, "curve");
+    assert.deepEqual(await site.attempts("failed"), { quic: 1 });
+    const told = JSON.stringify(site.lines);
+    assert.ok(told.includes(quicRefusal), told);
+    await site.assertServes();
+    await site.finish();
   });
 
   it("lets QUIC show no token before its turn", async () => {

@@ -8,6 +8,7 @@ import { isIPv6 } from "node:net";
 import { setImmediate } from "node:timers";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { formatHostPort } from "../../wire/ip/host_port.ts";
 import { PendingConnections } from "../../wire/ip/pending_connections.ts";
 import type { Address, ByteStream } from "../port.ts";
 import type {
@@ -203,10 +204,25 @@ async function dial(options: QuicDialOptions, shared: Shared): Promise<QuicConn>
       return new DenoQuicConn(native, shared, { endpoint, peerFingerprint });
     } catch (cause) {
       const why = errorMessage(cause);
+      // Deno compares the fingerprint first: the certificate is the pinned one.
+      if ("fingerprint" in trust && OUT_OF_DATE.test(why)) {
+        throw outOfDate(options, shared.clock.wallMs(), cause);
+      }
       throw /certificate/i.test(why) ? certificateRefused(options, why, cause) : dialError(options, cause);
     }
   };
   return await withinDeadline(options, attempt(), () => endpoint.close());
+}
+
+/** How Deno says that a certificate has expired, or isn't valid yet. */
+const OUT_OF_DATE = /invalid peer certificate: .*(expired|not ?valid ?yet|not valid until)/i;
+
+function outOfDate({ host, port }: QuicDialOptions, wallMs: number, cause: unknown): SallyportError {
+  const message =
+    `Cannot connect to ${formatHostPort({ host, port })} by QUIC: its certificate is the pinned one, ` +
+    `but isn't valid on ${new Date(wallMs).toISOString().slice(0, 10)}, and Deno's QUIC judges pinned ` +
+    "certificates by dates. Use another transport or Bun, renew the certificate, or correct this machine's clock";
+  return new SallyportError("not_supported", message, { side: "local", retryable: true, cause });
 }
 
 function trusting(trust: QuicTrust): Partial<Deno.ConnectQuicOptions<false>> {

@@ -39,8 +39,12 @@ interface DialQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "a
   readonly receiveBudgetBytes?: number;
 }
 
+/** Errors of a runtime's QUIC that say more than that the edge can't be reached. */
+const TELLING: readonly string[] = ["certificate_refused", "not_supported"];
+
 /**
- * Opens a session to an edge over QUIC, as its agent. Rejects with `not_supported` (no QUIC in this runtime),
+ * Opens a session to an edge over QUIC, as its agent. Rejects with `not_supported` (no QUIC in this runtime, or a pinned
+ * certificate whose dates it refuses),
  * `edge_unreachable` (no name, no answer), `certificate_refused` (another certificate than the pinned one), the edge's
  * own reason (`token_expired`, `name_taken`), `deadline_exceeded`, or the signal's reason.
  */
@@ -56,7 +60,7 @@ export async function dialQuic(options: DialQuicOptions): Promise<Session> {
     timeoutMs: DIAL_TIMEOUT_MS,
     ...signal === undefined ? {} : { signal },
   }).catch((cause) => {
-    if (signal?.aborted || errorCode(cause) === "certificate_refused") throw cause;
+    if (signal?.aborted || TELLING.includes(errorCode(cause))) throw cause;
     const why = `Cannot reach edge ${host}:${port} by QUIC: ${errorMessage(cause)}`;
     throw new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause });
   });
