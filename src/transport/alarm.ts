@@ -9,15 +9,19 @@ import type { Clock, Timer } from "../runtime/port.ts";
 /** The clock of a session; one native timer serves all its deadlines. */
 export class Alarm implements MuxClock {
   readonly #clock: Clock;
+  /** Made once: a session sets its timer often. */
   readonly #ring: () => void;
   #timer: Timer | undefined;
   #armedMs = Infinity;
   #stopped = false;
 
-  /** @param ring called when the timer fires; later deadlines must be requested again */
-  constructor(clock: Clock, ring: () => void) {
+  /** @param machine its `tick` is called when the timer fires; later deadlines must be requested again */
+  constructor(clock: Clock, machine: { tick(): void }) {
     this.#clock = clock;
-    this.#ring = ring;
+    this.#ring = () => {
+      this.#armedMs = Infinity;
+      machine.tick();
+    };
   }
 
   nowMs(): number {
@@ -28,10 +32,7 @@ export class Alarm implements MuxClock {
     if (atMs >= this.#armedMs || this.#stopped) return;
     this.#timer?.cancel();
     this.#armedMs = atMs;
-    this.#timer = this.#clock.after(Math.max(0, atMs - this.#clock.nowMs()), () => {
-      this.#armedMs = Infinity;
-      this.#ring();
-    });
+    this.#timer = this.#clock.after(Math.max(0, atMs - this.#clock.nowMs()), this.#ring);
   }
 
   /** Stops the timer. */

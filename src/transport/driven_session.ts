@@ -32,7 +32,7 @@ export abstract class DrivenSession implements Session, SessionHost<SessionStrea
     this.cipher = traits.cipher;
     this.halfClose = traits.halfClose;
     this.clock = clock;
-    this.alarm = new Alarm(clock, () => this.machine.tick());
+    this.alarm = new Alarm(clock, this);
     this.#turn = () => this.machine.turn();
   }
 
@@ -71,6 +71,11 @@ export abstract class DrivenSession implements Session, SessionHost<SessionStrea
 
   close(reason: SallyportError): void {
     this.machine.end(reason);
+  }
+
+  /** The alarm has rung. */
+  tick(): void {
+    this.machine.tick();
   }
 
   // From the state machine (SessionHost).

@@ -1,16 +1,5 @@
 /**
- * Faults on real processes of both runtimes, under load, and a table of what became of each:
- *
- * ```
- * deno task chaos               every fault on both runtimes, some ten minutes
- * deno task chaos --quick       the short part, some two minutes
- * deno task chaos --minutes 60  round after round, half of the time on each runtime, with the memory after each
- * deno task chaos --soak 60     no faults: visits at a low rate for so many minutes, and the slope of the memory
- * deno task chaos --malice      attacks on an edge, and what its other users notice of them; --only WORD for some
- * --runtime deno|bun            one of them alone
- * ```
- *
- * It ends with 1 where a visit hung, a byte was wrong, something took too long to recover, or didn't end with 0.
+ * Faults on real processes of both runtimes, under load, and a table of what became of each: `deno task chaos`.
  *
  * @module
  */
@@ -18,22 +7,38 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { checkKnown, checkNumber, readCommandLine } from "../support/command_line.ts";
 import { type Fault, makeFaults } from "./faults.ts";
 import { isBorne, malice } from "./malice/malice.ts";
 import { soak } from "./soak.ts";
 import { type RuntimeName, World } from "./world.ts";
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    quick: { type: "boolean", default: false },
-    minutes: { type: "string", default: "0" },
-    soak: { type: "string" },
-    malice: { type: "boolean", default: false },
-    only: { type: "string" },
-    runtime: { type: "string", default: "both" },
-  },
+const USAGE = `Inflicts faults on real processes under load, and prints what became of each.
+
+  deno task chaos [options]             every fault on both runtimes, some ten minutes
+  deno task chaos --quick               the short part, some two minutes
+  deno task chaos --minutes N           round after round, half of the time on each runtime, with the memory after each
+  deno task chaos --soak N              no faults: visits at a low rate for so many minutes, and the slope of the memory
+  deno task chaos --malice [-- OPTION…] attacks on an edge with these options, and their effect on its other users
+
+  --only WORD          the faults or attacks with this word in their name
+  --runtime deno|bun   one of them alone
+
+It ends with 1 where a visit hung, a byte was wrong, something took too long to recover, didn't end with 0, or was
+noticed by others.`;
+
+const { values, positionals } = readCommandLine(USAGE, {
+  quick: { type: "boolean", default: false },
+  minutes: { type: "string", default: "0" },
+  soak: { type: "string" },
+  malice: { type: "boolean", default: false },
+  only: { type: "string" },
+  runtime: { type: "string", default: "both" },
+}, ({ values: { minutes, soak, runtime, malice }, positionals }) => {
+  checkNumber("minutes", minutes, 0);
+  checkNumber("soak", soak, 0);
+  checkKnown("--runtime", runtime, ["both", "deno", "bun"]);
+  if (positionals.length > 0 && !malice) throw new Error(`Cannot parse "${positionals[0]}": it is no option`);
 });
 const runtimes: RuntimeName[] = values.runtime === "both" ? ["deno", "bun"] : [values.runtime as RuntimeName];
 /** What each runtime gets of the time. */

@@ -4,12 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { makeCertificate } from "../../src/crypto/certificate.ts";
+import { folderTexts } from "../support/folder_texts.ts";
 import { startTarget } from "../support/terminated.ts";
 import { type Pebble, skipPebble, startPebble, writeDnsHook } from "../support/pebble.ts";
 import { Program, programStarter, startServe } from "./program.ts";
@@ -99,10 +100,8 @@ describe("agent with certificates from files", { skip }, () => {
       first.signal("SIGTERM");
       assert.equal(await first.ended, 0);
       // Neither the edge nor the master has seen a key.
-      for (const file of await readdir(join(folder, "edge"), { recursive: true, withFileTypes: true })) {
-        if (!file.isFile()) continue;
-        const text = await readFile(join(file.parentPath, file.name), "latin1");
-        assert.ok(!text.includes("PRIVATE KEY"), file.name);
+      for (const [path, text] of await folderTexts(join(folder, "edge"))) {
+        assert.ok(!text.includes("PRIVATE KEY"), path);
       }
       const second = agent(...to, ...acme);
       await second.seen(/connected to the edge/, "stderr");

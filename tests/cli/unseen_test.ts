@@ -1,11 +1,12 @@
 /** What somebody on the way and the edge itself come to see: every byte between visitor, edge and agent is recorded. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { folderTexts } from "../support/folder_texts.ts";
 import { startTarget } from "../support/terminated.ts";
 import { programStarter, startServe } from "./program.ts";
 
@@ -92,11 +93,8 @@ describe("a tunnel", () => {
     }
     // The name is what the edge may know; SNI has it in plain, as TLS does.
     assert.ok(visitors.bytes.includes("site.localhost"));
-    const files = (await readdir(edgeFolder, { recursive: true, withFileTypes: true })).filter((file) =>
-      file.isFile()
-    );
-    const kept = await Promise.all(files.map((file) => readFile(join(file.parentPath, file.name), "latin1")));
-    for (const text of [...kept, edge.stdout, edge.stderr]) {
+    const kept = await folderTexts(edgeFolder);
+    for (const text of [...kept.values(), edge.stdout, edge.stderr]) {
       for (const secret of SECRETS.slice(0, 3)) assert.ok(!text.includes(secret), secret);
     }
   });

@@ -230,7 +230,9 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.equal(lone.session.streams, STREAMS_PER_SESSION_MAX);
     });
 
-    it("OPEN of the peer beyond STREAMS_PER_SESSION_MAX is answered by RESET limit_exceeded and counted", () => {
+    const beyond =
+      "OPEN of the peer beyond STREAMS_PER_SESSION_MAX is answered by RESET limit_exceeded and counted";
+    it(beyond, { timeout: 60_000 }, () => {
       const lone = started();
       for (let i = 0; i < STREAMS_PER_SESSION_MAX; i++) lone.peerOpens();
       lone.heard();

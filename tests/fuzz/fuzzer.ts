@@ -97,8 +97,16 @@ export function check(target: Target, seed: number, input: Bytes, places: readon
   }
 }
 
-/** Runs a target for its budget, from its seeds and its stored corpus on. */
-export async function fuzz(target: Target, seed: number, budget: FuzzBudget): Promise<FuzzReport> {
+/**
+ * Runs a target for its budget, from its seeds and its stored corpus on, or until `goOn`, which may ask how far it is,
+ * returns false.
+ */
+export async function fuzz(
+  target: Target,
+  seed: number,
+  budget: FuzzBudget,
+  goOn: (report: () => FuzzReport) => boolean = () => true,
+): Promise<FuzzReport> {
   const random = seeded(seed);
   const ways = new Map<string, Bytes>();
   const corpus: Bytes[] = [];
@@ -113,8 +121,12 @@ export async function fuzz(target: Target, seed: number, budget: FuzzBudget): Pr
     executions++;
   }
   const startBytes = process.memoryUsage().rss;
+  const report = (): FuzzReport => {
+    const grownBytes = Math.max(0, process.memoryUsage().rss - startBytes);
+    return { name: target.name, executions, ways: ways.size, grownBytes, corpus };
+  };
   const endMs = performance.now() + budget.seconds * 1000;
-  while (executions < budget.executions && performance.now() < endMs) {
+  while (executions < budget.executions && performance.now() < endMs && goOn(report)) {
     for (let left = Math.min(BATCH, budget.executions - executions); left > 0; left--) {
       // Half of the time from what was found last, which is the least known.
       const recent = Math.max(0, corpus.length - 16);
@@ -128,11 +140,12 @@ export async function fuzz(target: Target, seed: number, budget: FuzzBudget): Pr
     // Lets go of what the target has deferred to a microtask.
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
-  const grownBytes = Math.max(0, process.memoryUsage().rss - startBytes);
+  const last = report();
+  const { grownBytes } = last;
   if (grownBytes > MEMORY_MAX_BYTES) {
     throw new Error(
       `${target.name} (seed ${seed}): memory grew by ${grownBytes} bytes in ${executions} executions`,
     );
   }
-  return { name: target.name, executions, ways: ways.size, grownBytes, corpus };
+  return last;
 }

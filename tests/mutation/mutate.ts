@@ -1,10 +1,6 @@
 /**
- * The mutation run: puts small faults into the source, one at a time, and lists those that no test notices.
- *
- *     deno task mutate [FILE OR FOLDER…] [--per-file N | --all] [--seed S] [--jobs N]
- *
- * Without a path it runs all of {@link ROOMS}. Of each file it takes a fixed sample of `--per-file` mutants, the same for
- * the same seed whatever changes elsewhere in the file; `--all` takes every mutant, which is for a night. A mutant is
+ * The mutation run: puts small faults into the source, one at a time, and lists those that no test notices:
+ * `deno task mutate`. The sample of a file is the same for the same seed whatever changes elsewhere in it. A mutant is
  * shown only to the tests that run its line, one file after the other until one fails, the file's own test first, for at
  * most {@link BUDGET_MS} of tests. The named faults of rooms.ts always run.
  *
@@ -18,7 +14,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { checkNumber, readCommandLine } from "../support/command_line.ts";
 import { covers, filesOf, measure, type TestFile } from "./coverage.ts";
 import { type Fault, faultsOf } from "./mutants.ts";
 import { NAMED_FAULTS, type Room, ROOMS } from "./rooms.ts";
@@ -47,14 +43,25 @@ interface Row {
   readonly total: number;
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    "per-file": { type: "string", default: "8" },
-    all: { type: "boolean", default: false },
-    seed: { type: "string", default: "1" },
-    jobs: { type: "string", default: "1" },
-  },
+const USAGE = `Puts small faults into the source, one at a time, and lists those that no test notices.
+
+  deno task mutate [FILE or FOLDER]... [options]     without a path all rooms of tests/mutation/rooms.ts
+
+  --per-file N   a sample of so many faults of each file (8)
+  --all          every fault, which takes a night
+  --seed S       another sample (1)
+  --jobs N       so many at the same time (1)
+
+It ends with 1 where tests miss too many.`;
+
+const { values, positionals } = readCommandLine(USAGE, {
+  "per-file": { type: "string", default: "8" },
+  all: { type: "boolean", default: false },
+  seed: { type: "string", default: "1" },
+  jobs: { type: "string", default: "1" },
+}, ({ values }) => {
+  checkNumber("per-file", values["per-file"], 1);
+  checkNumber("jobs", values.jobs, 1);
 });
 
 /** The file's mutants, or a sample: those that a hash of seed, place and text brings first. */

@@ -135,7 +135,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     this.options = options;
     this.#stream = options.stream;
     this.#writer = new CoalescingWriter(options.stream);
-    this.#budget = new FrameBudget(() => options.clock.nowMs());
+    this.#budget = new FrameBudget(options.clock);
     this.#idleSinceMs = options.clock.nowMs();
     this.#send(settingsFrame([
       [Setting.MAX_CONCURRENT_STREAMS, HTTP2_STREAMS_MAX],

@@ -132,6 +132,7 @@ export class CurveConnection {
     this.path = new PathState(this.#from, io.random);
     this.#streams = new StreamSet(
       {
+        nowMs: () => this.#nowMs,
         wake: () => this.#wake(),
         opened: (stream) => this.#opened(stream),
         closed: (stream) => this.handler?.streamClosed(stream),

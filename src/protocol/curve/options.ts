@@ -3,8 +3,10 @@
  *
  * @module
  */
-import { type CongestionName, WINDOW_MAX_BYTES } from "./congestion/congestion.ts";
+import type { CongestionName } from "./congestion/congestion.ts";
+import { CREDIT_STREAM_FIRST_BYTES } from "../mux/credit/windows.ts";
 import type { Patience } from "../mux/heartbeat.ts";
+import { SESSION_RECEIVE_BUDGET_BYTES } from "../mux/queue_limits.ts";
 import type { StreamSetLimits } from "./streams/stream_set.ts";
 import { DATAGRAM_MIN_BYTES } from "../../wire/curve/curve_packet.ts";
 
@@ -33,9 +35,10 @@ export const DEFAULT_CURVE_OPTIONS: CurveOptions = {
   keepAliveMs: 5_000,
   idleTimeoutMs: 15_000,
   handshakeTimeoutMs: 15_000,
-  // A stream at 270 Mbit/s over 60 ms; eight of them fill the connection's credit.
+  firstWindowBytes: CREDIT_STREAM_FIRST_BYTES,
+  // A stream at 270 Mbit/s over 60 ms.
   windowBytes: 2 * MiB,
-  connectionWindowBytes: WINDOW_MAX_BYTES,
+  connectionWindowBytes: SESSION_RECEIVE_BUDGET_BYTES,
   streamsMax: 4_096,
   sendHighBytes: 1 * MiB,
   sendLowBytes: 512 * KiB,
@@ -57,5 +60,6 @@ export const DATAGRAM_MAX_BYTES = 16_384;
 export function curveOptions(options: Partial<CurveOptions> = {}): CurveOptions {
   const all = { ...DEFAULT_CURVE_OPTIONS, ...options };
   const maxDatagramBytes = Math.min(DATAGRAM_MAX_BYTES, Math.max(DATAGRAM_MIN_BYTES, all.maxDatagramBytes));
-  return { ...all, maxDatagramBytes };
+  const firstWindowBytes = Math.min(all.firstWindowBytes, all.windowBytes);
+  return { ...all, maxDatagramBytes, firstWindowBytes };
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { SallyportError } from "../../errors.ts";
+import type { MuxClock } from "./host.ts";
 
 /** No-op frames that a session accepts per second. Honest peers stay far below it: close races, some pauses. */
 export const IDLE_FRAMES_PER_SECOND = 10_000;
@@ -26,23 +27,23 @@ export const AGENT_OPEN_COST = 4;
 
 /** Counts one session's frames. */
 export class FrameBudget {
-  readonly #nowMs: () => number;
+  readonly #clock: Pick<MuxClock, "nowMs">;
   #left = IDLE_FRAMES_BURST;
   #countedMs: number;
   #windowLeft = IDLE_FRAMES_PER_WINDOW;
   #windowEndsMs: number;
 
-  /** `nowMs` is the session's clock; it is read only when the budget is used up. */
-  constructor(nowMs: () => number) {
-    this.#nowMs = nowMs;
-    this.#countedMs = nowMs();
+  /** @param clock the session's; it is read only when the budget is used up */
+  constructor(clock: Pick<MuxClock, "nowMs">) {
+    this.#clock = clock;
+    this.#countedMs = clock.nowMs();
     this.#windowEndsMs = this.#countedMs + IDLE_WINDOW_MS;
   }
 
   /** The budget is used up for now: further frames have to wait until {@link restEndsMs}. */
   get tired(): boolean {
     if (this.#windowLeft > 0) return false;
-    const nowMs = this.#nowMs();
+    const nowMs = this.#clock.nowMs();
     if (nowMs < this.#windowEndsMs) return true;
     this.#windowLeft = IDLE_FRAMES_PER_WINDOW;
     this.#windowEndsMs = nowMs + IDLE_WINDOW_MS;
@@ -59,7 +60,7 @@ export class FrameBudget {
     this.#windowLeft -= cost;
     this.#left -= cost;
     if (this.#left >= 0) return;
-    const nowMs = this.#nowMs();
+    const nowMs = this.#clock.nowMs();
     const earned = Math.floor((nowMs - this.#countedMs) / 1000 * IDLE_FRAMES_PER_SECOND);
     this.#countedMs = nowMs;
     this.#left = Math.min(earned, IDLE_FRAMES_BURST) - cost;

@@ -74,7 +74,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host = host;
     this.heartbeat = new Heartbeat(host, random, this, patience);
     this.endings = new Endings<Stream>(this);
-    this.idleFrames = new FrameBudget(() => host.nowMs());
+    this.idleFrames = new FrameBudget(host);
     this.intake = new Intake(this);
   }
 

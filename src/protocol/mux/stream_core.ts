@@ -61,6 +61,8 @@ export abstract class StreamCore<Self> implements ByteStream {
   scheduled = false;
   /** Bytes delivered, to measure progress. */
   deliveredBytes = 0;
+  /** When the queue of received bytes was last empty or gave some. */
+  movedAtMs = 0;
   /** Its place among the session's ending streams. */
   endingPlace = NO_PLACE;
   /** When to check whether an ending stream still makes progress, and its progress at the last check. */

@@ -55,7 +55,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     this.#connection = connection;
     this.clock = clock;
     this.#openCost = role === "edge" ? AGENT_OPEN_COST : 1;
-    this.#budget = new FrameBudget(() => clock.nowMs());
+    this.#budget = new FrameBudget(clock);
   }
 
   /** Sets the session's handler. */

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { PacketType, packetType } from "../../../src/wire/curve/curve_packet.ts";
+import { SESSION_STALL_MS } from "../../../src/protocol/mux/stall_watch.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { LinkOptions, Passing } from "./sim.ts";
 import { pattern, seeded, seedOf } from "../../support/seeded.ts";
@@ -240,6 +241,35 @@ describe("CurveConnection: streams", () => {
     assert.ok(stage.net.clock.runUntil(() => last.ended, 10_000));
   });
 
+  it("streams that nobody reads don't stop the others, however many there are", async () => {
+    const stage = await pair({ delayMs: 5 }, {
+      firstWindowBytes: 20_000,
+      windowBytes: 100_000,
+      connectionWindowBytes: 400_000,
+    });
+    const stalled: Collector[] = [];
+    for (let round = 0; round < 5; round++) {
+      for (let i = 0; i < 15; i++) {
+        const collector = new Collector();
+        stalled.push(collector);
+        stage.client.onStream = (stream) => {
+          stream.pause();
+          stream.attach(collector);
+        };
+        pour(stage.there.open(), pattern(90_000, i));
+        stage.net.clock.run(20);
+      }
+      const other = download(stage, pattern(300_000));
+      assert.ok(stage.net.clock.runUntil(() => other.ended, 5_000), `round ${round}`);
+      stage.net.clock.run(SESSION_STALL_MS);
+    }
+    assert.deepEqual(
+      new Set(stalled.map(({ error }) => error && errorCode(error))),
+      new Set([undefined, "stream_overflow"]),
+    );
+    assert.ok(stalled.filter(({ closed }) => !closed).length >= 10, "those that there is room for stay");
+  });
+
   it("no more streams than the peer allows; ended ones make room", async () => {
     const stage = await pair({ delayMs: 5 }, { streamsMax: 3 });
     const streams = [stage.there.open(), stage.there.open(), stage.there.open()];
@@ -401,7 +431,7 @@ describe("CurveConnection: paths", () => {
 });
 
 describe("CurveConnection: many connections, and their end", () => {
-  it("9: 300 connections on one socket, with counters", async () => {
+  it("9: 300 connections on one socket, with counters", { timeout: 60_000 }, async () => {
     const net = world();
     const server = await startServer(net, crypto);
     const clients: TestClient[] = [];
@@ -436,27 +466,31 @@ describe("CurveConnection: many connections, and their end", () => {
   });
 
   for (const side of ["client", "server"] as const) {
-    it(`10: the ${side}'s orderly end is seen by the other, with its reason`, async () => {
-      const stage = await pair();
-      const got = new Collector();
-      stage.client.onStream = (stream) => stream.attach(got);
-      const mine = new Collector();
-      const stream = stage.there.open();
-      stream.attach(mine);
-      stream.write(pattern(10));
-      stage.net.clock.run(200);
-      (side === "client" ? stage.here : stage.there).close(
-        new SallyportError("replaced", "a newer one came", { side: "local" }),
-      );
-      stage.net.clock.run(200);
-      assert.deepEqual(stage.server.closed, ["replaced"]);
-      assert.deepEqual(stage.client.closed.map(errorCode), ["replaced"]);
-      if (side === "server") assert.match(stage.client.closed[0]!.message, /a newer one came/);
-      assert.ok(got.closed && mine.closed);
-      stage.net.clock.run(5_000);
-      assert.ok(stage.here.over && stage.there.over);
-      assert.equal(stage.server.listener.size, 0);
-    });
+    it(
+      `10: the ${side}'s orderly end is seen by the other, with its reason`,
+      { timeout: 60_000 },
+      async () => {
+        const stage = await pair();
+        const got = new Collector();
+        stage.client.onStream = (stream) => stream.attach(got);
+        const mine = new Collector();
+        const stream = stage.there.open();
+        stream.attach(mine);
+        stream.write(pattern(10));
+        stage.net.clock.run(200);
+        (side === "client" ? stage.here : stage.there).close(
+          new SallyportError("replaced", "a newer one came", { side: "local" }),
+        );
+        stage.net.clock.run(200);
+        assert.deepEqual(stage.server.closed, ["replaced"]);
+        assert.deepEqual(stage.client.closed.map(errorCode), ["replaced"]);
+        if (side === "server") assert.match(stage.client.closed[0]!.message, /a newer one came/);
+        assert.ok(got.closed && mine.closed);
+        stage.net.clock.run(5_000);
+        assert.ok(stage.here.over && stage.there.over);
+        assert.equal(stage.server.listener.size, 0);
+      },
+    );
   }
 
   it("10: an end whose packet is lost is told again", async () => {

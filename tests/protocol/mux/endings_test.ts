@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NO_PLACE } from "../../../src/bytes/roster.ts";
 import { Endings, type EndingStream, HALF_CLOSE_GRACE_MS } from "../../../src/protocol/mux/endings.ts";
-import { SESSION_STALL_MS, StallWatch } from "../../../src/protocol/mux/stall_watch.ts";
+import { type StallPatience, StallWatch } from "../../../src/protocol/mux/stall_watch.ts";
 
-type Fake = { -readonly [K in keyof EndingStream]: EndingStream[K] } & { name: string };
+type Fake = { -readonly [K in keyof EndingStream]: EndingStream[K] } & { name: string; movedAtMs: number };
 
 function fake(name: string, over: Partial<Fake> = {}): Fake {
   return {
@@ -13,6 +13,7 @@ function fake(name: string, over: Partial<Fake> = {}): Fake {
     incoming: { byteLength: 0 },
     outgoing: { byteLength: 0 },
     deliveredBytes: 0,
+    movedAtMs: 0,
     closePending: false,
     endingPlace: NO_PLACE,
     graceEndsMs: 0,
@@ -138,18 +139,25 @@ describe("Endings", () => {
 });
 
 describe("StallWatch", () => {
-  function stall(...streams: Fake[]) {
+  const FULL_AT_MS = 1_000_000;
+  const STALL_MS = 10_000;
+  const SLOW_MS = 30_000;
+  const PATIENT: StallPatience = { stallMs: STALL_MS, countsBefore: false, slowMs: Infinity };
+  const IMPATIENT: StallPatience = { stallMs: STALL_MS, countsBefore: true, slowMs: SLOW_MS };
+
+  function stall(patience: StallPatience, ...streams: Fake[]) {
     const armed: number[] = [];
     const dropped: string[] = [];
     let onDrop = () => {};
     const watch = new StallWatch<Fake>(
-      { nowMs: () => 1000, arm: (atMs) => void armed.push(atMs) },
+      { nowMs: () => FULL_AT_MS, arm: (atMs) => void armed.push(atMs) },
       streams,
       (stream) => {
         dropped.push(stream.name);
         stream.incoming = { byteLength: 0 };
         onDrop();
       },
+      patience,
     );
     return {
       watch,
@@ -158,68 +166,73 @@ describe("StallWatch", () => {
       endsAfter: (count: number) => onDrop = () => dropped.length >= count && watch.end(),
     };
   }
-  const holding = (name: string, byteLength: number) => fake(name, { incoming: { byteLength } });
+  const holding = (name: string, byteLength: number, movedAtMs = 0) =>
+    fake(name, { incoming: { byteLength }, movedAtMs });
 
-  it("asks to be called after SESSION_STALL_MS and drops nothing before", () => {
-    const { watch, armed, dropped } = stall(holding("a", 10));
-    assert.deepEqual(armed, [1000 + SESSION_STALL_MS]);
-    assert.equal(watch.tick(1000 + SESSION_STALL_MS - 1), 1000 + SESSION_STALL_MS);
+  it("asks to be called after its time and drops nothing before", () => {
+    const { watch, armed, dropped } = stall(PATIENT, holding("a", 10));
+    assert.deepEqual(armed, [FULL_AT_MS + STALL_MS]);
+    assert.equal(watch.tick(FULL_AT_MS + STALL_MS - 1), FULL_AT_MS + STALL_MS);
     assert.deepEqual(dropped, []);
   });
 
   it("drops the streams that took nothing, the fullest first, until there is room", () => {
-    const moving = holding("moving", 500);
-    const emptied = holding("emptied", 400);
-    const late = holding("late", 0);
     const { watch, dropped, endsAfter } = stall(
+      PATIENT,
       holding("a", 10),
       holding("b", 30),
-      moving,
-      emptied,
+      holding("moving", 500, FULL_AT_MS + 1),
+      holding("emptied", 0),
       holding("c", 20),
-      late,
+      holding("late", 900, FULL_AT_MS + 2),
     );
     endsAfter(2);
-    moving.deliveredBytes = 1;
-    emptied.incoming = { byteLength: 0 };
-    late.incoming = { byteLength: 900 };
-    assert.equal(watch.tick(1000 + SESSION_STALL_MS), Infinity);
+    assert.equal(watch.tick(FULL_AT_MS + STALL_MS), Infinity);
     assert.deepEqual(dropped, ["b", "c"]);
   });
 
   it("drops a stream that holds a single byte, too", () => {
-    const { watch, dropped } = stall(holding("a", 1), holding("b", 0));
-    watch.tick(1000 + SESSION_STALL_MS);
+    const { watch, dropped } = stall(PATIENT, holding("a", 1), holding("b", 0));
+    watch.tick(FULL_AT_MS + STALL_MS);
     assert.deepEqual(dropped, ["a"]);
   });
 
-  it("watches again where dropping them all made no room", () => {
-    const late = holding("late", 0);
-    const { watch, dropped, armed } = stall(holding("a", 10), late);
-    late.incoming = { byteLength: 5 };
-    const first = 1000 + SESSION_STALL_MS;
-    assert.equal(watch.tick(first), first + SESSION_STALL_MS);
-    assert.deepEqual([dropped, armed], [["a"], [first, first + SESSION_STALL_MS]]);
-    watch.tick(first + SESSION_STALL_MS);
+  it("looks again, a tenth of its time later, where dropping them all made no room", () => {
+    const { watch, dropped } = stall(PATIENT, holding("a", 10), holding("late", 5, FULL_AT_MS + 1));
+    const first = FULL_AT_MS + STALL_MS;
+    assert.equal(watch.tick(first), first + STALL_MS / 10);
+    assert.deepEqual(dropped, ["a"]);
+    watch.tick(first + STALL_MS / 10);
     assert.deepEqual(dropped, ["a", "late"]);
   });
 
-  it("waits as long as it is told to", () => {
-    const dropped: string[] = [];
-    const watch = new StallWatch<Fake>(
-      { nowMs: () => 1000, arm() {} },
-      [holding("a", 10)],
-      (stream) => void dropped.push(stream.name),
-      250,
+  it("where the time before counts, drops at once what stalled before", () => {
+    const { watch, armed, dropped } = stall(
+      IMPATIENT,
+      holding("a", 10, FULL_AT_MS - STALL_MS),
+      holding("b", 20, FULL_AT_MS - STALL_MS + 1),
     );
-    watch.tick(1249);
-    assert.deepEqual(dropped, []);
-    watch.tick(1250);
+    assert.deepEqual(armed, [FULL_AT_MS]);
+    watch.tick(FULL_AT_MS);
     assert.deepEqual(dropped, ["a"]);
   });
 
+  it("drops slow streams when the session has been full for too long, the fullest first", () => {
+    const slow = [holding("a", 10), holding("b", 20)];
+    const { watch, dropped, endsAfter } = stall(IMPATIENT, ...slow);
+    endsAfter(1);
+    const lastMs = FULL_AT_MS + SLOW_MS;
+    for (let nowMs = FULL_AT_MS; nowMs < lastMs; nowMs += STALL_MS / 10) {
+      for (const one of slow) one.movedAtMs = nowMs;
+      watch.tick(nowMs);
+    }
+    assert.deepEqual(dropped, []);
+    watch.tick(lastMs);
+    assert.deepEqual(dropped, ["b"]);
+  });
+
   it("end() ends it", () => {
-    const { watch, dropped } = stall(holding("a", 10));
+    const { watch, dropped } = stall(PATIENT, holding("a", 10));
     watch.end();
     assert.equal(watch.tick(1e9), Infinity);
     assert.deepEqual(dropped, []);

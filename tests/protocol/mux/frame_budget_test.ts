@@ -22,12 +22,12 @@ function spend(budget: FrameBudget, count: number): number {
 
 describe("FrameBudget", () => {
   it("takes a burst at once, and not one frame more", () => {
-    assert.equal(spend(new FrameBudget(() => 0), 10 * IDLE_FRAMES_BURST), IDLE_FRAMES_BURST);
+    assert.equal(spend(new FrameBudget({ nowMs: () => 0 }), 10 * IDLE_FRAMES_BURST), IDLE_FRAMES_BURST);
   });
 
   it("takes its rate for as long as it lasts", () => {
     let nowMs = 0;
-    const budget = new FrameBudget(() => nowMs);
+    const budget = new FrameBudget({ nowMs: () => nowMs });
     for (let second = 0; second < 60; second++) {
       assert.equal(spend(budget, IDLE_FRAMES_PER_SECOND), IDLE_FRAMES_PER_SECOND);
       nowMs += 1_000;
@@ -36,7 +36,7 @@ describe("FrameBudget", () => {
 
   it("ends a peer at ten times the rate within a second", () => {
     let nowMs = 0;
-    const budget = new FrameBudget(() => nowMs);
+    const budget = new FrameBudget({ nowMs: () => nowMs });
     let taken = 0;
     for (; nowMs < 1_000; nowMs++) {
       const each = IDLE_FRAMES_PER_SECOND / 100;
@@ -60,7 +60,7 @@ describe("FrameBudget", () => {
       ] as const
     ) {
       let nowMs = 0;
-      const budget = new FrameBudget(() => nowMs);
+      const budget = new FrameBudget({ nowMs: () => nowMs });
       spend(budget, IDLE_FRAMES_BURST);
       nowMs += waitedMs;
       assert.equal(spend(budget, 2 * IDLE_FRAMES_BURST), frames, `after ${waitedMs} ms`);
@@ -69,7 +69,7 @@ describe("FrameBudget", () => {
 
   it("spend() counts from the session's start", () => {
     let nowMs = 5_000_000;
-    const budget = new FrameBudget(() => nowMs);
+    const budget = new FrameBudget({ nowMs: () => nowMs });
     spend(budget, IDLE_FRAMES_BURST);
     nowMs += 1;
     assert.equal(spend(budget, 100), 10);

@@ -25,6 +25,10 @@ export class ReceiveBuffer {
     return this.#ring.byteLength;
   }
 
+  /** Bytes that can be delivered now. */
+  get byteLength(): number {
+    return this.ready ? this.#held.end(0) - this.#base : 0;
+  }
   /** Offset of the next byte to deliver. */
   get offset(): number {
     return this.#base;

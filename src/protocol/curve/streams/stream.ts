@@ -13,7 +13,9 @@ import { SendBuffer } from "./send_buffer.ts";
 
 /** Limits of a stream's queues in bytes. */
 export interface StreamLimits {
-  /** Receive credit: bytes that may be held for a reader that doesn't read. */
+  /** Receive credit of a stream that hasn't been read yet; it grows by what is read. */
+  readonly firstWindowBytes: number;
+  /** Maximum receive credit: bytes that may be held for a reader that stops reading. */
   readonly windowBytes: number;
   /** `write` returns false from here on, `drain` follows at `sendLowBytes`, beyond `sendMaxBytes` the stream is reset. */
   readonly sendHighBytes: number;
@@ -25,6 +27,10 @@ export interface StreamLimits {
 
 /** The connection as seen by a stream. No method calls the stream back before it returns. */
 export interface StreamHost {
+  /** The time of the current turn. */
+  readonly nowMs: number;
+  /** Largest window that a stream gets now. */
+  readonly windowMaxBytes: number;
   /** The stream may have something to send. */
   wantsToSend(stream: CurveStream): void;
   /** The stream has events for its handler: call {@link CurveStream.turn} soon. */
@@ -87,6 +93,9 @@ export class CurveStream implements OwnedStream {
   #resetReceived = false;
   #done = false;
 
+  /** When the received bytes began to wait for the reader, or it last took some. */
+  movedAtMs = 0;
+
   /** Queued in the connection. */
   queued = false;
   turnQueued = false;
@@ -102,7 +111,7 @@ export class CurveStream implements OwnedStream {
     this.#in = new ReceiveBuffer(limits.memory);
     this.#counted = counted;
     this.#sendLimit = sendLimit;
-    this.#receiveLimit = limits.windowBytes;
+    this.#receiveLimit = limits.firstWindowBytes;
   }
 
   // ByteStream.
@@ -265,6 +274,7 @@ export class CurveStream implements OwnedStream {
         this.#deliver(fresh);
       }
     } else {
+      if (this.#in.empty) this.movedAtMs = this.#host.nowMs;
       this.#in.add(offset, data);
       if (this.#in.fragments > FRAGMENTS_MAX) throw brokenFrame("a stream arrives in too many pieces");
     }
@@ -283,6 +293,11 @@ export class CurveStream implements OwnedStream {
     if (this.#resetCode < 0 && this.#fin !== "acked") this.#reset(wireCode("closed"));
     this.#close(error);
     this.#settle();
+  }
+
+  /** The bytes that wait for the reader. */
+  get incoming(): { readonly byteLength: number } {
+    return this.#in;
   }
 
   /** The MAX_STREAM_DATA to send. */
@@ -367,6 +382,7 @@ export class CurveStream implements OwnedStream {
   }
 
   #deliver(chunk: Bytes): void {
+    this.movedAtMs = this.#host.nowMs;
     this.#credit(chunk.length);
     try {
       this.#handler!.data(chunk);
@@ -378,7 +394,9 @@ export class CurveStream implements OwnedStream {
   #credit(bytes: number): void {
     if (!this.#counted) return;
     this.#host.consumed(bytes);
-    const window = this.#limits.windowBytes;
+    const { firstWindowBytes, windowBytes } = this.#limits;
+    const grown = Math.min(windowBytes, firstWindowBytes + this.#in.offset, this.#host.windowMaxBytes);
+    const window = Math.max(firstWindowBytes, grown);
     if (this.#finalOffset < 0 && this.#receiveLimit - this.#in.offset <= window / 2) {
       this.#receiveLimit = this.#in.offset + window;
       this.#host.owesCredit(this);

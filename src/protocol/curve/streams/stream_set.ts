@@ -13,6 +13,7 @@ import {
   writeControl,
   writeStreamHead,
 } from "../../../wire/curve/curve_frame.ts";
+import { StallWatch, WINDOWED_PATIENCE } from "../../mux/stall_watch.ts";
 import type { SentOther, SentPacket } from "../recovery/recovery.ts";
 import { brokenFrame, CurveStream, type StreamHost, type StreamLimits } from "./stream.ts";
 
@@ -20,6 +21,10 @@ import { brokenFrame, CurveStream, type StreamHost, type StreamLimits } from "./
 export const CONTROL_STREAM_BYTES = 16_384 + 64;
 /** A STREAM frame with less data than this isn't worth its header. */
 const PIECE_MIN_BYTES = 24;
+/** From this part of the connection's credit on, streams that nobody reads are reset, down to half of it. */
+const NEARLY_FULL = 3 / 4;
+/** A stream's window is at most this part of what unread bytes leave of the connection's, so that stalled ones leave room. */
+const WINDOW_SHARE = 1 / 16;
 
 /** Limits of a connection's streams. */
 export interface StreamSetLimits extends StreamLimits {
@@ -31,6 +36,8 @@ export interface StreamSetLimits extends StreamLimits {
 
 /** The connection as seen by the set. */
 interface StreamSetHost {
+  /** The time of the current turn. */
+  nowMs(): number;
   /** There may be data to send or events to deliver. */
   wake(): void;
   /** The peer has opened a stream. */
@@ -64,6 +71,9 @@ export class StreamSet implements StreamHost {
   #receiveMax: number;
   #received = 0;
   #consumed = 0;
+  /** Set while unread bytes use up most of the peer's credit. */
+  #stall: StallWatch<CurveStream> | undefined;
+  #stallDueMs = Infinity;
   #owesMaxData = false;
   #owesMaxStreams = false;
 
@@ -86,7 +96,12 @@ export class StreamSet implements StreamHost {
     this.#nextPeer = firstOwnId === 1 ? 2 : 1;
     this.#peerMax = limits.streamsMax;
     this.#receiveMax = limits.connectionWindowBytes;
-    const control = { ...limits, windowBytes: CONTROL_STREAM_BYTES, sendMaxBytes: CONTROL_STREAM_BYTES };
+    const control = {
+      ...limits,
+      firstWindowBytes: CONTROL_STREAM_BYTES,
+      windowBytes: CONTROL_STREAM_BYTES,
+      sendMaxBytes: CONTROL_STREAM_BYTES,
+    };
     this.control = new CurveStream(0, this, control, CONTROL_STREAM_BYTES, false);
     this.#streams.set(0, this.control);
   }
@@ -202,16 +217,58 @@ export class StreamSet implements StreamHost {
   received(bytes: number): void {
     this.#received += bytes;
     if (this.#received > this.#receiveMax) throw brokenFrame("it exceeds the connection's credit");
+    this.#offer();
+    if (this.#stall !== undefined || this.#unread < this.#window * NEARLY_FULL) return;
+    const drop = (stream: CurveStream, why: string) =>
+      stream.abort(new SallyportError("stream_overflow", why, { side: "peer" }));
+    const clock = { nowMs: () => this.nowMs, arm: (atMs: number) => void (this.#stallDueMs = atMs) };
+    this.#stall = new StallWatch(clock, this.#visitors, drop, WINDOWED_PATIENCE);
+    this.#host.wake();
   }
 
   consumed(bytes: number): void {
     this.#consumed += bytes;
-    const { connectionWindowBytes, memory } = this.#limits;
-    const window = memory?.share(connectionWindowBytes) ?? connectionWindowBytes;
-    if (this.#receiveMax - this.#consumed > window / 2) return;
-    this.#receiveMax = Math.floor(this.#consumed + window);
+    if (this.#stall !== undefined && this.#unread <= this.#window / 2) {
+      this.#stall.end();
+      this.#stall = undefined;
+      this.#stallDueMs = Infinity;
+    }
+    this.#offer();
+  }
+
+  /** Raises the peer's credit once that is worth a frame. */
+  #offer(): void {
+    const window = this.#window;
+    // Of what unread bytes leave, lest the others wait for an offer that never gets large enough.
+    const more = Math.floor(this.#consumed + window - this.#receiveMax);
+    if (more < Math.max(1, (window - this.#unread) / 2)) return;
+    this.#receiveMax += more;
     this.#owesMaxData = true;
     this.#host.wake();
+  }
+
+  /** The peer's credit over all streams; shrinks as the process runs out of memory. */
+  get #window(): number {
+    const { connectionWindowBytes, memory } = this.#limits;
+    return memory?.share(connectionWindowBytes) ?? connectionWindowBytes;
+  }
+
+  /** Bytes that were received and have not been read, including gaps. */
+  get #unread(): number {
+    return this.#received - this.#consumed;
+  }
+
+  /** The streams but stream 0. */
+  readonly #visitors: Iterable<CurveStream> = {
+    [Symbol.iterator]: () => this.#streams.values().filter(({ id }) => id !== 0),
+  };
+
+  get windowMaxBytes(): number {
+    return Math.floor((this.#window - this.#unread) * WINDOW_SHARE);
+  }
+
+  get nowMs(): number {
+    return this.#host.nowMs();
   }
 
   owesCredit(stream: CurveStream): void {
@@ -264,12 +321,14 @@ export class StreamSet implements StreamHost {
   /** When {@link tick} is due. */
   get deadlineMs(): number {
     // Insertion order is chronological.
-    for (const atMs of this.#lingering.values()) return atMs;
-    return Infinity;
+    for (const atMs of this.#lingering.values()) return Math.min(atMs, this.#stallDueMs);
+    return this.#stallDueMs;
   }
 
-  /** Gives up released streams whose peer doesn't end them. */
+  /** Gives up released streams whose peer doesn't end them, and stalled ones. */
   tick(nowMs: number): void {
+    const dueMs = this.#stall?.tick(nowMs) ?? Infinity;
+    this.#stallDueMs = this.#stall === undefined ? Infinity : dueMs;
     for (const [stream, atMs] of this.#lingering) {
       if (atMs > nowMs) return;
       this.#lingering.delete(stream);
@@ -290,7 +349,7 @@ export class StreamSet implements StreamHost {
 
   /** Values for PARAMS: MAX_DATA, initial MAX_STREAM_DATA, MAX_STREAMS. */
   get announced(): [maxData: number, maxStreamData: number, maxStreams: number] {
-    return [this.#receiveMax, this.#limits.windowBytes, this.#peerMax];
+    return [this.#receiveMax, this.#limits.firstWindowBytes, this.#peerMax];
   }
 
   /** Fills a packet: control frames first, then streams in turn. True if it wrote anything. */

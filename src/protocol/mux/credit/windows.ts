@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ChunkQueue } from "../../../bytes/chunk_queue.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import type { MuxClock } from "../host.ts";
-import { type StallingStream, StallWatch } from "../stall_watch.ts";
+import { type StallingStream, StallWatch, WINDOWED_PATIENCE } from "../stall_watch.ts";
 
 /** Credit dialect: initial credit of a session. It is part of the dialect; both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * 1024 * 1024;
@@ -24,6 +24,7 @@ const SHARE = 4;
 /** The flow control state of a stream. */
 export interface WindowedStream extends StallingStream {
   readonly incoming: ChunkQueue;
+  movedAtMs: number;
   /** Total bytes granted to the peer, received from it, and released from our memory. */
   grantedBytes: number;
   receivedBytes: number;
@@ -89,17 +90,22 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 
   /** Queues a piece that `stream` doesn't consume now. */
   hold(stream: Stream, piece: Bytes): void {
-    if (stream.incoming.byteLength === 0) this.#heldStreams++;
+    const { host, streams, drop } = this.#options;
+    if (stream.incoming.byteLength === 0) {
+      this.#heldStreams++;
+      stream.movedAtMs = host.nowMs();
+    }
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
     if (this.#stall !== undefined || this.#heldBytes < this.#budgetBytes * 3 / 4) return;
-    const { host, streams, drop } = this.#options;
-    this.#stall = new StallWatch(host, streams, (stalled, why) => drop(stalled, "stream_overflow", why));
+    const end = (stalled: Stream, why: string) => drop(stalled, "stream_overflow", why);
+    this.#stall = new StallWatch(host, streams, end, WINDOWED_PATIENCE);
   }
 
   /** `byteLength` queued bytes have left `stream`'s queue. */
   release(stream: Stream, byteLength: number): void {
     if (stream.incoming.byteLength === 0) this.#heldStreams--;
+    stream.movedAtMs = this.#options.host.nowMs();
     this.#letGo(byteLength);
     this.taken(stream, byteLength);
   }
@@ -162,9 +168,11 @@ export class ReceiveWindows<Stream extends WindowedStream> {
   }
 
   #offerSession(): void {
-    const budgetBytes = this.#budgetBytes;
     if (this.#creditQueued) return;
-    if (this.#consumedBytes + budgetBytes - this.#grantedBytes < budgetBytes / 4) return;
+    const budgetBytes = this.#budgetBytes;
+    // Of what unread bytes leave, lest the others wait for an offer that never gets large enough.
+    const roomBytes = budgetBytes - (this.#receivedBytes - this.#consumedBytes);
+    if (this.#consumedBytes + budgetBytes - this.#grantedBytes < Math.max(1, roomBytes / 4)) return;
     this.#creditQueued = true;
     this.#options.grant(undefined);
   }

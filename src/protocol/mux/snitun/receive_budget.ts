@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ErrorCode } from "../../../errors.ts";
 import type { MuxHost } from "../host.ts";
 import type { MuxOptions } from "./session.ts";
-import { SESSION_HELD_STALL_MS, SESSION_STALL_MS, StallWatch } from "../stall_watch.ts";
+import { SESSION_HELD_STALL_MS, SESSION_STALL_MS, type StallPatience, StallWatch } from "../stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 import { type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
 
@@ -27,6 +27,16 @@ export const THROTTLED_FRAME_BYTES = 8 * 1024;
 const PAUSE_MIN_BYTES = 32 * 1024;
 /** A stream may use this fraction of the remaining budget before it is paused: a hundred stalled ones fit. */
 const PAUSE_SHARE = 384;
+/** A session that is full reads again from this part of its budget on, so that it isn't stopped for every chunk. */
+const RELIEVED = 7 / 8;
+
+/** Without PAUSE a single visitor fills the session, so it gets time; with it, many have to stall. */
+const PATIENCE_V0: StallPatience = { stallMs: SESSION_STALL_MS, countsBefore: false, slowMs: Infinity };
+const PATIENCE: StallPatience = {
+  stallMs: SESSION_HELD_STALL_MS,
+  countsBefore: true,
+  slowMs: SESSION_STALL_MS,
+};
 
 /** Receives the events of a {@link ReceiveBudget}; implemented by the session. */
 interface ReceiveBudgetEvents {
@@ -72,6 +82,7 @@ export class ReceiveBudget {
 
   /** Queues a piece that `stream` doesn't consume now. */
   hold(stream: MuxStream, piece: Bytes): void {
+    if (stream.incoming.byteLength === 0) stream.movedAtMs = this.#host.nowMs();
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
     const held = stream.incoming.byteLength;
@@ -93,9 +104,9 @@ export class ReceiveBudget {
       this.#events.changePause(stream);
     }
     if (this.#stall === undefined && this.#heldBytes >= this.#budgetBytes) {
-      const stallMs = protocolVersion === 0 ? SESSION_STALL_MS : SESSION_HELD_STALL_MS;
       const drop = (stalled: MuxStream, why: string) => this.#events.drop(stalled, "stream_overflow", why);
-      this.#stall = new StallWatch(this.#host, this.#events.all, drop, stallMs);
+      const patience = protocolVersion === 0 ? PATIENCE_V0 : PATIENCE;
+      this.#stall = new StallWatch(this.#host, this.#events.all, drop, patience);
       this.#updateReading();
     }
   }
@@ -103,6 +114,7 @@ export class ReceiveBudget {
   /** `byteLength` bytes have left `stream`'s queue. */
   release(stream: MuxStream, byteLength: number): void {
     this.#heldBytes -= byteLength;
+    stream.movedAtMs = this.#host.nowMs();
     const resumeAt = Math.min(this.#queues.incomingLowBytes, this.#pauseAtBytes() / 4);
     if (stream.wantsPause && stream.incoming.byteLength <= resumeAt) {
       stream.wantsPause = false;
@@ -152,7 +164,7 @@ export class ReceiveBudget {
   }
 
   #reopen(): void {
-    if (this.#stall === undefined || this.#heldBytes > this.#budgetBytes / 2) return;
+    if (this.#stall === undefined || this.#heldBytes > this.#budgetBytes * RELIEVED) return;
     this.#stall.end();
     this.#stall = undefined;
     this.#updateReading();

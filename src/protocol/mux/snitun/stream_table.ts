@@ -13,12 +13,14 @@ const CHAINS = 16;
 
 type AllStreams = Roster<"tablePlace", MuxStream>;
 
+/** Shared by all tables without streams; never written to. */
 const NO_STREAMS: AllStreams = new Roster("tablePlace");
+const NO_CHAINS: (MuxStream | undefined)[] = [];
 
 /** Streams by id. Look-ups build no strings: some bits select a chain, whose members are compared in full. */
 export class StreamTable {
   /** Created, like the roster, with the first stream: most sessions are idle. No `Map`, for the same reason as there. */
-  #chains: (MuxStream | undefined)[] = [];
+  #chains = NO_CHAINS;
   #all: AllStreams | undefined;
 
   /** Every stream that isn't over, including those without an id that still deliver. */

@@ -67,7 +67,8 @@ describe("Vegas", () => {
     net.clock.run(4_000);
     const before = connections[0]!.gauges.windowBytes;
     down.options = { ...DEEP, delayMs: 40 };
-    net.clock.run(1_500);
+    // Soon: it grows again once the longer round trip is taken for the path's.
+    net.clock.run(1_000);
     const after = connections[0]!.gauges.windowBytes;
     assert.ok(after < 0.9 * before, `${before} → ${after}`);
     assert.equal(connections[0]!.stats.packetsLost, 0);

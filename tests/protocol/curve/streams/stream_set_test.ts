@@ -21,6 +21,7 @@ import { Recorder } from "../../mux/harness.ts";
 import { pattern } from "../../../support/seeded.ts";
 
 const LIMITS: StreamSetLimits = {
+  firstWindowBytes: 10_000,
   windowBytes: 10_000,
   sendHighBytes: 4_000,
   sendLowBytes: 1_000,
@@ -34,12 +35,14 @@ class Bench {
   readonly opened: CurveStream[] = [];
   readonly closed: number[] = [];
   duplicates = 0;
+  nowMs = 0;
   wakes = 0;
   readonly #writer = new FrameWriter(new Uint8Array(70_000));
 
   constructor(over: Partial<StreamSetLimits> = {}, first: 1 | 2 = 1) {
     this.set = new StreamSet(
       {
+        nowMs: () => this.nowMs,
         wake: () => void this.wakes++,
         opened: (stream) => void this.opened.push(stream),
         closed: (stream) => void this.closed.push(stream.id),

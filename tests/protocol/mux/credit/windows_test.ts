@@ -16,7 +16,7 @@ interface Fake extends WindowedStream {
   name: string;
   remoteClosed: boolean;
   dead: boolean;
-  deliveredBytes: number;
+  movedAtMs: number;
 }
 
 function bench(budgetBytes: number) {
@@ -45,7 +45,7 @@ function bench(budgetBytes: number) {
       creditQueued: false,
       remoteClosed: false,
       dead: false,
-      deliveredBytes: 0,
+      movedAtMs: 0,
     };
     streams.push(made);
     return made;
@@ -219,23 +219,32 @@ describe("ReceiveWindows: a budget that is used up", () => {
     hold(streams[5]!, FIRST - 1);
     assert.equal(clock.armed, Infinity);
     hold(streams[5]!, 1);
-    assert.equal(clock.armed, SESSION_STALL_MS);
-    assert.equal(windows.tick(SESSION_STALL_MS - 1), SESSION_STALL_MS);
+    assert.equal(clock.armed, 0);
+    assert.equal(windows.tick(0), SESSION_STALL_MS / 10);
+    assert.equal(windows.tick(SESSION_STALL_MS - 1), SESSION_STALL_MS - 1 + SESSION_STALL_MS / 10);
     assert.deepEqual(dropped, []);
-    windows.tick(SESSION_STALL_MS);
+    windows.tick(SESSION_STALL_MS - 1 + SESSION_STALL_MS / 10);
     assert.deepEqual(dropped, [["0", "stream_overflow"], ["1", "stream_overflow"]]);
     assert.equal(windows.tick(1e9), Infinity);
   });
 
+  it("streams that have taken nothing for SESSION_STALL_MS by then are dropped at once", () => {
+    const { windows, stream, hold, clock, dropped } = bench(8 * FIRST);
+    for (let i = 0; i < 4; i++) hold(stream(`${i}`), FIRST);
+    clock.now = SESSION_STALL_MS;
+    for (let i = 4; i < 6; i++) hold(stream(`${i}`), FIRST);
+    windows.tick(SESSION_STALL_MS);
+    assert.deepEqual(dropped.map(([name]) => name), ["0", "1"]);
+  });
+
   it("taking down to half of the budget ends the watch, a byte more doesn't", () => {
-    const { windows, stream, hold, take, clock } = bench(8 * FIRST);
+    const { windows, stream, hold, take } = bench(8 * FIRST);
     const streams = Array.from({ length: 6 }, (_, i) => stream(`${i}`));
     for (const one of streams) hold(one, FIRST);
     take(streams[0]!, FIRST);
     take(streams[1]!, FIRST - 1);
-    assert.equal(windows.tick(1), SESSION_STALL_MS);
+    assert.equal(windows.tick(1), 1 + SESSION_STALL_MS / 10);
     take(streams[1]!, 1);
     assert.equal(windows.tick(1), Infinity);
-    assert.equal(clock.armed, SESSION_STALL_MS);
   });
 });

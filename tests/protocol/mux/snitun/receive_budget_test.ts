@@ -41,7 +41,7 @@ function bench(options: Partial<MuxOptions> = {}, protocolVersion = 2) {
   const stream = (): MuxStream => {
     const one = {
       incoming: new ChunkQueue(blocks),
-      deliveredBytes: 0,
+      movedAtMs: 0,
       wantsPause: false,
       pausesUnseen: 0,
       overrunBytes: 0,
@@ -137,15 +137,15 @@ describe("ReceiveBudget: a stream", () => {
 });
 
 describe("ReceiveBudget: the session", () => {
-  it("isn't read from its budget on, until it holds half of it", () => {
-    const { hold, take, stream, events } = bench({ receiveBudgetBytes: 100 * KiB }, 0);
+  it("isn't read from its budget on, until it holds seven eighths of it", () => {
+    const { hold, take, stream, events } = bench({ receiveBudgetBytes: 96 * KiB }, 0);
     const one = stream();
-    hold(one, 100 * KiB - 1);
+    hold(one, 96 * KiB - 1);
     assert.deepEqual(events(), []);
     hold(one, 1);
     assert.deepEqual(events().filter((event) => !event.startsWith("arm")), ["hold"]);
     hold(one, 5);
-    take(one, 50 * KiB + 4);
+    take(one, 12 * KiB + 4);
     assert.deepEqual(events(), []);
     take(one, 1);
     assert.deepEqual(events(), ["read"]);
@@ -153,7 +153,7 @@ describe("ReceiveBudget: the session", () => {
     assert.deepEqual(events(), []);
   });
 
-  it("ends what nobody reads after 1 s of not being read itself; after 10 s where the peer knows no PAUSE", () => {
+  it("ends what nobody reads after 1 s; after 10 s of not being read itself where the peer knows no PAUSE", () => {
     for (
       const [version, stallMs] of [[0, SESSION_STALL_MS], [1, SESSION_HELD_STALL_MS], [
         2,
@@ -163,13 +163,44 @@ describe("ReceiveBudget: the session", () => {
       const { budget, hold, stream, events, pass, now } = bench({ receiveBudgetBytes: 100 * KiB }, version);
       hold(stream(), 100 * KiB);
       assert.equal(events().at(-1), "hold");
-      pass(stallMs! - 1);
-      budget.tick(now());
-      assert.deepEqual(events(), [], `version ${version}`);
-      pass(1);
+      for (let checks = 0; checks < 10; checks++) {
+        budget.tick(now());
+        assert.deepEqual(events().filter((event) => !event.startsWith("arm")), [], `version ${version}`);
+        pass(stallMs! / 10);
+      }
       budget.tick(now());
       assert.deepEqual(events(), ["drop stream_overflow", "read"], `version ${version}`);
     }
+  });
+
+  it("ends at once what nobody has read for 1 s when it gets full, so that the others don't wait", () => {
+    const { budget, hold, stream, events, pass, now } = bench({ receiveBudgetBytes: 160 * KiB });
+    const stalled = stream();
+    hold(stalled, 31 * KiB);
+    pass(SESSION_HELD_STALL_MS);
+    const fresh = stream();
+    hold(fresh, 129 * KiB);
+    assert.deepEqual(events(), ["pause", `arm ${now()}`, "hold"]);
+    budget.tick(now());
+    assert.deepEqual(events(), ["drop stream_overflow", "read"]);
+    assert.deepEqual([stalled.incoming.byteLength, fresh.incoming.byteLength], [0, 129 * KiB]);
+  });
+
+  it("ends slow ones too when it has been full for 10 s", () => {
+    const { budget, hold, take, stream, events, pass, now } = bench({ receiveBudgetBytes: 100 * KiB });
+    const [slow, slower] = [stream(), stream()];
+    hold(slow, 50 * KiB);
+    hold(slower, 60 * KiB);
+    events();
+    for (let checks = 0; checks < 100; checks++) {
+      budget.tick(now());
+      assert.deepEqual(events(), []);
+      pass(SESSION_STALL_MS / 100);
+      if (checks % 9 === 0) { for (const one of [slow, slower]) take(one, 1); }
+    }
+    budget.tick(now());
+    assert.deepEqual(events(), ["drop stream_overflow", "read"]);
+    assert.deepEqual([slow.incoming.byteLength, slower.incoming.byteLength], [50 * KiB - 12, 0]);
   });
 
   it("forget() gives back what a stream held", () => {

@@ -34,7 +34,7 @@ import {
   PAUSE_OVERRUN_BYTES,
   PAUSE_UNSEEN_BYTES,
 } from "../../../../src/protocol/mux/snitun/receive_budget.ts";
-import { SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
+import { SESSION_HELD_STALL_MS, SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
 
 const V4 = { address: "192.0.2.1" };
 const zeros: RandomSource = { fill: (target) => void target.fill(0) };
@@ -385,6 +385,30 @@ describe("MuxSession: flow control", () => {
     senders[100].write(pattern(500_000, 9));
     world.settle();
     assert.equal(reader.byteLength, 500_000);
+  });
+
+  it("ends stalled readers instead of stopping, however many come, as long as they fill it in more than 1 s", () => {
+    const world = new World({ edge: { receiveBudgetBytes: 4 * 1024 * 1024 } });
+    const stopped: number[] = [];
+    for (let second = 0; second < 20; second++) {
+      const stalled = Array.from({ length: 10 }, () => world.edge.mux.open(V4));
+      for (const stream of stalled) {
+        stream.attach(new Recorder());
+        stream.pause();
+      }
+      world.settle();
+      for (const sender of world.agent.streams.slice(-stalled.length)) {
+        sender.attach(new Recorder());
+        sender.write(pattern(100_000, second));
+      }
+      world.settle();
+      // The watch has its turn.
+      world.advance(1);
+      if (world.edge.holding) stopped.push(second);
+      world.advance(SESSION_HELD_STALL_MS);
+    }
+    assert.deepEqual(stopped, []);
+    assert.ok(world.edge.refusals.length > 100, `${world.edge.refusals.length} were ended`);
   });
 
   it("what came before a PAUSE isn't held against the stream", () => {
