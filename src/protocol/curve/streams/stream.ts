@@ -29,6 +29,8 @@ export interface StreamLimits {
 export interface StreamHost {
   /** The time of the current turn. */
   readonly nowMs: number;
+  /** Largest window that a stream gets now. */
+  readonly windowMaxBytes: number;
   /** The stream may have something to send. */
   wantsToSend(stream: CurveStream): void;
   /** The stream has events for its handler: call {@link CurveStream.turn} soon. */
@@ -393,7 +395,8 @@ export class CurveStream implements OwnedStream {
     if (!this.#counted) return;
     this.#host.consumed(bytes);
     const { firstWindowBytes, windowBytes } = this.#limits;
-    const window = Math.min(windowBytes, firstWindowBytes + this.#in.offset);
+    const grown = Math.min(windowBytes, firstWindowBytes + this.#in.offset, this.#host.windowMaxBytes);
+    const window = Math.max(firstWindowBytes, grown);
     if (this.#finalOffset < 0 && this.#receiveLimit - this.#in.offset <= window / 2) {
       this.#receiveLimit = this.#in.offset + window;
       this.#host.owesCredit(this);

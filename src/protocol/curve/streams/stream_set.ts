@@ -23,6 +23,8 @@ export const CONTROL_STREAM_BYTES = 16_384 + 64;
 const PIECE_MIN_BYTES = 24;
 /** From this part of the connection's credit on, streams that nobody reads are reset, down to half of it. */
 const NEARLY_FULL = 3 / 4;
+/** A stream's window is at most this part of what unread bytes leave of the connection's, so that stalled ones leave room. */
+const WINDOW_SHARE = 1 / 16;
 
 /** Limits of a connection's streams. */
 export interface StreamSetLimits extends StreamLimits {
@@ -215,6 +217,7 @@ export class StreamSet implements StreamHost {
   received(bytes: number): void {
     this.#received += bytes;
     if (this.#received > this.#receiveMax) throw brokenFrame("it exceeds the connection's credit");
+    this.#offer();
     if (this.#stall !== undefined || this.#unread < this.#window * NEARLY_FULL) return;
     const drop = (stream: CurveStream, why: string) =>
       stream.abort(new SallyportError("stream_overflow", why, { side: "peer" }));
@@ -225,12 +228,17 @@ export class StreamSet implements StreamHost {
 
   consumed(bytes: number): void {
     this.#consumed += bytes;
-    const window = this.#window;
-    if (this.#stall !== undefined && this.#unread <= window / 2) {
+    if (this.#stall !== undefined && this.#unread <= this.#window / 2) {
       this.#stall.end();
       this.#stall = undefined;
       this.#stallDueMs = Infinity;
     }
+    this.#offer();
+  }
+
+  /** Raises the peer's credit once that is worth a frame. */
+  #offer(): void {
+    const window = this.#window;
     // Of what unread bytes leave, lest the others wait for an offer that never gets large enough.
     const more = Math.floor(this.#consumed + window - this.#receiveMax);
     if (more < Math.max(1, (window - this.#unread) / 2)) return;
@@ -254,6 +262,10 @@ export class StreamSet implements StreamHost {
   readonly #visitors: Iterable<CurveStream> = {
     [Symbol.iterator]: () => this.#streams.values().filter(({ id }) => id !== 0),
   };
+
+  get windowMaxBytes(): number {
+    return Math.floor((this.#window - this.#unread) * WINDOW_SHARE);
+  }
 
   get nowMs(): number {
     return this.#host.nowMs();
