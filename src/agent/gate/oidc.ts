@@ -110,21 +110,27 @@ class OidcGate {
     return byMail === true || groups.some((group) => allowedGroups?.includes(group));
   }
 
-  #forbid(exchange: Exchange, { subject, mail }: Identity): void {
+  #forbid(exchange: Exchange, { subject, mail }: Identity, fields: readonly Field[] = []): void {
     this.#sampler.info(
       "forbidden",
       { visitor: exchange.visitor.address, subject },
       "visitor has signed in but isn't allowed",
     );
     const who = mail === undefined ? "You are signed in" : `You are signed in as ${mail}`;
-    respondText(exchange, 403, `${who}, which doesn't give access here. ${OIDC_LOGOUT_PATH} signs you out.`);
+    respondText(
+      exchange,
+      403,
+      `${who}, which doesn't give access here. ${OIDC_LOGOUT_PATH} signs you out.`,
+      fields,
+    );
   }
 
   /** Redirects a visitor to the provider. */
   async #ask(exchange: Exchange): Promise<void> {
     const { request: { method, target, authority, fields }, upgrade } = exchange;
+    // A picture or a script of the page, such as its icon, would take the place of a sign-in that has begun.
     const page = (method === "GET" || method === "HEAD") && upgrade === undefined &&
-      fieldOf(fields, "sec-fetch-mode") !== "cors";
+      (fieldOf(fields, "sec-fetch-mode") ?? "navigate") === "navigate";
     if (!page) return respondText(exchange, 401, "Sign in first: open this site in a browser.");
     const scope = this.#options.settings.allowedGroups === undefined ? "openid email" : "openid email groups";
     let begun: Awaited<ReturnType<SignIn["begin"]>>;
@@ -184,11 +190,9 @@ class OidcGate {
       "session",
       seconds,
     );
-    const set: Field[] = [
-      ["set-cookie", cookie(SESSION_COOKIE, session, seconds)],
-      ["set-cookie", clearCookie(LOGIN_COOKIE)],
-    ];
-    if (!this.#permits(identity)) return this.#forbid(exchange, identity);
+    const clear: Field = ["set-cookie", clearCookie(LOGIN_COOKIE)];
+    const set: Field[] = [["set-cookie", cookie(SESSION_COOKIE, session, seconds)], clear];
+    if (!this.#permits(identity)) return this.#forbid(exchange, identity, [clear]);
     respondText(exchange, 302, "You are signed in.", [["location", isOwnPath(back) ? back : "/"], ...set]);
   }
 
