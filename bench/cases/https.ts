@@ -14,8 +14,8 @@ const PROTOCOLS = { h1: "HTTP/1.1", h2: "HTTP/2" } as const;
 const CONNECTIONS = [1, 64];
 /** What the endpoint answers to GET /large. */
 const LARGE_BYTES = 1024 * 1024;
-/** Large answers that are fetched, by the number of connections. */
-const LARGE_ANSWERS: Readonly<Record<number, number>> = { 1: 100, 64: 192 };
+/** Large answers that are fetched, by the number of connections; a quarter as many warm up. */
+const LARGE_ANSWERS: Readonly<Record<number, number>> = { 1: 400, 64: 768 };
 const ATTEMPTS = 60;
 const ATTEMPT_MS = 250;
 
@@ -65,8 +65,10 @@ export const https: Case = {
           figures[`${of}.agentCpu`] = perRequest(cpuOf(peer.agentPids()), before[1]);
           // Bounded by a count: with --duration and one connection that always has bytes to read, h2load never gets
           // to its timer.
-          const bound = ["--requests", String(LARGE_ANSWERS[connections])];
-          const large = await load(peer, { ...options, path: "/large", bound });
+          const answers = (count: number) =>
+            load(peer, { ...options, path: "/large", bound: ["--requests", String(count)] });
+          await answers(LARGE_ANSWERS[connections]! / 4);
+          const large = await answers(LARGE_ANSWERS[connections]!);
           if (large.byteLength < large.requests * LARGE_BYTES) {
             throw new Error(`${large.requests} large answers had ${large.byteLength} bytes in all`);
           }

@@ -6,6 +6,8 @@
 
 /** A stream with no more than this to send is served before bulk streams, and may exceed a full window. */
 export const SMALL_BYTES = 2 * 1024;
+/** As many small frames after a large one belong to the same bulk transfer, such as heads and ends of HTTP answers. */
+export const SMALL_FRAMES_OF_BULK = 8;
 
 /** The link field used by a {@link Ring}. */
 export interface Ringed<Stream> {

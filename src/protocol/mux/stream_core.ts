@@ -11,6 +11,7 @@ import { ChunkQueue } from "../../bytes/chunk_queue.ts";
 import { NO_PLACE } from "../../bytes/roster.ts";
 import { type ByteStream, type ByteStreamHandler, IGNORE_STREAM } from "../../runtime/port.ts";
 import type { Caller } from "./host.ts";
+import { SMALL_BYTES, SMALL_FRAMES_OF_BULK } from "./ring.ts";
 
 /** The session as seen by its streams. */
 export interface StreamOwner<Stream> {
@@ -63,6 +64,8 @@ export abstract class StreamCore<Self> implements ByteStream {
   deliveredBytes = 0;
   /** When the queue of received bytes was last empty or gave some. */
   movedAtMs = 0;
+  /** Small frames that still count as part of the stream's bulk transfer. */
+  #smallLeft = 0;
   /** Its place among the session's ending streams. */
   endingPlace = NO_PLACE;
   /** When to check whether an ending stream still makes progress, and its progress at the last check. */
@@ -91,6 +94,17 @@ export abstract class StreamCore<Self> implements ByteStream {
     if (first && (this.incoming.byteLength > 0 || this.remoteClosed || this.dead)) {
       this.owner.schedule(this.#self);
     }
+  }
+
+  /**
+   * Counts a sent frame. Returns whether the peer may be waiting for just this frame: it is small, and neither the head
+   * nor the rest of a bulk transfer.
+   */
+  countFrame(byteLength: number): boolean {
+    if (byteLength > SMALL_BYTES) this.#smallLeft = SMALL_FRAMES_OF_BULK;
+    else if (this.#smallLeft === 0) return true;
+    else this.#smallLeft--;
+    return false;
   }
 
   abstract write(chunk: Bytes): boolean;

@@ -255,7 +255,6 @@ export class CreditSender implements FrameChannel<number> {
         this.ready(stream); // it has become bulk while it waited
         continue;
       }
-      this.flight.staySmall();
       this.#frame(stream, SMALL_BYTES);
     }
   }
@@ -297,6 +296,7 @@ export class CreditSender implements FrameChannel<number> {
   #count(stream: NumberedStream, size: number): void {
     stream.sendCredit -= size;
     this.#credit -= size;
+    if (stream.countFrame(size)) this.flight.staySmall();
     this.flight.sent(size);
     this.#markIfDue();
   }

@@ -28,8 +28,8 @@ const MARKS_PER_WINDOW = 4;
 const BULK_FACTOR = 4;
 const BULK_MS = 1;
 const BULK_MIN_BYTES = 768 * 1024;
-/** A new stream or a small frame keeps the window small for this many bytes. */
-const POLITE_BYTES = 64 * 1024 * 1024;
+/** A new stream, or a small frame of one that sends no bulk, keeps the window small for this many bytes. */
+export const POLITE_BYTES = 16 * 1024 * 1024;
 /** Small frames may exceed a full window by this. */
 const HEADROOM_BYTES = 64 * 1024;
 /** Slightly more than the path's capacity, to cover the distance between pongs. */

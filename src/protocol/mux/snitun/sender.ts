@@ -188,7 +188,7 @@ export class FrameSender {
       wire.set(chunk.subarray(from, from + size), this.#at);
       this.#at += size;
       from += size;
-      this.#count(size);
+      this.#count(stream, size);
     }
     this.#write();
     return from;
@@ -249,7 +249,6 @@ export class FrameSender {
         this.ready(stream); // it has become bulk while it waited
         continue;
       }
-      if (stream.outgoing.byteLength > 0) this.flight.staySmall();
       this.#frame(stream, stream.outgoing.byteLength);
     }
   }
@@ -273,7 +272,7 @@ export class FrameSender {
       stream.outgoing.moveTo(this.#scratch.wire, this.#at, size);
       this.#at += size;
       this.#events.sent(stream, size);
-      this.#count(size);
+      this.#count(stream, size);
     } else if (stream.closePending) {
       this.#header(stream.id, FrameType.CLOSE, 0, undefined);
       this.#events.closeSent(stream);
@@ -282,7 +281,8 @@ export class FrameSender {
   }
 
   /** Counts payload as in flight, and adds a mark if one is due. */
-  #count(size: number): void {
+  #count(stream: MuxStream, size: number): void {
+    if (stream.countFrame(size)) this.flight.staySmall();
     this.flight.sent(size);
     this.#markIfDue();
   }

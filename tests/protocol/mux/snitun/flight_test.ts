@@ -2,13 +2,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
-import { Flight } from "../../../../src/protocol/mux/snitun/flight.ts";
+import { SMALL_BYTES } from "../../../../src/protocol/mux/ring.ts";
 import { Recorder, World } from "../harness.ts";
 import { pattern } from "../../../support/seeded.ts";
 import {
+  Flight,
   FLIGHT_MIN_BYTES,
   FLIGHT_PATIENCE_MS,
   FLIGHT_PROBE_MS,
+  POLITE_BYTES,
 } from "../../../../src/protocol/mux/snitun/flight.ts";
 
 const prefix = () => new Uint8Array(16).fill(5) as Bytes;
@@ -168,6 +170,43 @@ describe("Flight", () => {
       }
     }
     assert.equal(reader.byteLength, 3_000_000);
+  });
+});
+
+describe("a session's window", () => {
+  it("is large for a bulk transfer with small pieces in it, and small once another stream has a small frame", () => {
+    const world = new World();
+    world.agent.onStream = (accepted) => accepted.attach(new Recorder());
+    const open = () => {
+      const stream = world.edge.mux.open({ address: "192.0.2.1" });
+      stream.attach(new Recorder());
+      return stream;
+    };
+    const [bulk, talk] = [open(), open()];
+    const windowBytes = () => world.edge.mux["sender"].flight.windowBytes;
+    for (let sentBytes = 0; sentBytes < POLITE_BYTES; sentBytes += 60_000) {
+      bulk.write(pattern(60_000, 0));
+      world.settle();
+      bulk.write(pattern(100, 0));
+      world.settle();
+    }
+    assert.ok(windowBytes() > FLIGHT_MIN_BYTES, `${windowBytes()}`);
+    talk.write(pattern(100, 0));
+    world.settle();
+    assert.equal(windowBytes(), FLIGHT_MIN_BYTES);
+  });
+});
+
+describe("StreamCore.countFrame()", () => {
+  it("tells small frames of a conversation from those that are the head or the rest of bulk", () => {
+    const stream = new World().edge.mux.open({ address: "192.0.2.1" });
+    const isTalk = (sizes: number[]) => sizes.map((size) => stream.countFrame(size));
+    assert.deepEqual(isTalk([1, SMALL_BYTES]), [true, true]);
+    assert.deepEqual(isTalk([SMALL_BYTES + 1, ...Array(8).fill(1), 1]), [...Array(9).fill(false), true]);
+    assert.deepEqual(isTalk([64 * 1024, 1, 64 * 1024, ...Array(9).fill(1)]), [
+      ...Array(11).fill(false),
+      true,
+    ]);
   });
 });
 
