@@ -173,7 +173,7 @@ describe("Flight", () => {
   });
 });
 
-describe("a session's window", () => {
+describe("FrameSender", () => {
   it("is large for a bulk transfer with small pieces in it, and small once another stream has a small frame", () => {
     const world = new World();
     world.agent.onStream = (accepted) => accepted.attach(new Recorder());
