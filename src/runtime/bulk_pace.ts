@@ -8,7 +8,7 @@
 /** Bytes moved in bulk before the process looks for other events. */
 export const PACE_BYTES = 4 * 1024 * 1024;
 /** The same while sessions crowd: each may belong to somebody else, and so may those who wait. */
-export const CROWDED_PACE_BYTES = 2 * 1024 * 1024;
+export const CROWDED_PACE_BYTES = 1024 * 1024;
 /** So many sessions that move bytes in bulk at the same time are a crowd. */
 export const CROWD = 4;
 /** Smaller reads and writes neither count nor wait. */
