@@ -6,6 +6,7 @@
  */
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
+import { BufferPool } from "../../runtime/out_queue.ts";
 import { Faults } from "../../runtime/shared.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
@@ -59,6 +60,8 @@ export function createServiceConnectors(options: ServiceConnectorsOptions): Serv
 class Connectors implements ServiceConnectors {
   readonly #options: ServiceConnectorsOptions;
   readonly #faults = new Faults();
+  /** One for all services: it keeps megabytes once bytes have been moved. */
+  readonly #pool = new BufferPool();
   readonly #sources = new Map<ServiceConnector, CertificateSource>();
   #manager: CertificateManager | undefined;
 
@@ -74,6 +77,7 @@ class Connectors implements ServiceConnectors {
       parts,
       source,
       this.#faults,
+      this.#pool,
       this.#options,
       () => {
         this.#sources.delete(connector);
@@ -119,6 +123,7 @@ class Terminating implements ServiceConnector {
     parts: ServiceParts,
     source: CertificateSource,
     faults: Faults,
+    pool: BufferPool,
     { handler, store, fetch }: Pick<ServiceConnectorsOptions, "handler" | "store" | "fetch">,
     closed: () => void,
   ) {
@@ -131,7 +136,7 @@ class Terminating implements ServiceConnector {
     this.#fetch = fetch;
     const { clock } = parts.runtime;
     this.#sampler = visitorLines(parts.log, clock);
-    this.#terminator = new TlsTerminator({ clock, faults, choose: (hello) => this.#choose(hello) });
+    this.#terminator = new TlsTerminator({ clock, faults, pool, choose: (hello) => this.#choose(hello) });
     this.#handler = this.#makeHandler(handler);
   }
 

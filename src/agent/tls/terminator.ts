@@ -68,6 +68,8 @@ export interface TlsTerminatorOptions {
   readonly clock: Clock;
   /** Receives exceptions of stream handlers. Defaults to standard error. */
   readonly faults?: Faults;
+  /** Buffers for large copies; terminators of one process share them. Defaults to a pool of its own. */
+  readonly pool?: BufferPool;
   /** Chooses the visitor's certificate, or the reason for refusing. */
   choose(hello: HelloFacts): TlsAnswer | Promise<TlsAnswer>;
 }
@@ -85,11 +87,12 @@ export interface AcceptOptions {
 /** Terminates TLS. */
 export class TlsTerminator {
   readonly options: TlsTerminatorOptions;
-  readonly #pool = new BufferPool();
+  readonly #pool: BufferPool;
   #handshakes = 0;
 
   constructor(options: TlsTerminatorOptions) {
     this.options = options;
+    this.#pool = options.pool ?? new BufferPool();
   }
 
   /** Number of handshakes in progress. */
