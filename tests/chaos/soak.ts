@@ -80,8 +80,8 @@ function lowest(samples: readonly Sample[], stretchMinutes: number): Sample[] {
 
 /**
  * The growth of a soak of so many minutes once it is warm, in MiB an hour: the line through the lowest samples with the
- * least squares, where the largest rise from one to the next counts as much as the median one. An allocator takes a MiB at a time, and one such step would
- * count as growth of up to 2 MiB an hour; a leak goes on.
+ * least squares, where the largest rise from one to the next counts as much as the median one. An allocator takes a MiB
+ * at a time, and one such step would count as growth of up to 2 MiB an hour; a leak goes on.
  */
 export function slopePerHour(samples: readonly Sample[], minutes: number): number {
   const warm = samples.filter(({ minute }) => minute >= minutes * WARM_UP_SHARE);
