@@ -166,6 +166,9 @@ class Connection<Context> implements HttpConnection, StreamWatch {
         noBody: incoming.method === "HEAD",
         close: this.#finishing || !this.#options.keepAlive,
       });
+      // Deno doesn't read a body that nobody has asked for, and the next request would wait behind it. The head's
+      // deadline bounds how long the rest may take.
+      if (incoming.readableFlowing === null) incoming.resume();
     } catch {
       outgoing.destroy();
     }

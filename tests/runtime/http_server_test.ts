@@ -111,6 +111,19 @@ describe("listenHttp", () => {
     },
   );
 
+  it("answers the request after one that was refused before its body was read", { timeout }, async () => {
+    const { connect } = await serve(({ method }) =>
+      method === "PUT" ? new Response("too large", { status: 413 }) : new Response("next")
+    );
+    const client = await connect();
+    client.write(bytesOf("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 300000\r\n\r\n"));
+    client.write(new Uint8Array(300_000));
+    client.write(GET);
+    await client.until(() => client.text.endsWith("next"));
+    assert.equal(client.text.match(/HTTP\/1\.1 413/g)?.length, 1);
+    assert.equal(client.ended, false);
+  });
+
   it("refuses methods that a Request can't have, and calls no handler for them", { timeout }, async () => {
     const { connect } = await serve(() => assert.fail("it isn't asked"));
     for (const method of ["TRACE", "TRACK"]) {
