@@ -14,6 +14,8 @@ export const SLOPE_MAX_MIB_PER_HOUR = 1;
 const SAMPLE_MS = 10_000;
 /** A visit's pause at each of the visitors. */
 const PAUSE_MS = 500;
+/** The same while it warms up: twice as many visits come before the judged part as in it. */
+const WARM_UP_PAUSE_MS = 125;
 /** Stretches of which the lowest sample counts. */
 const LOWEST = 10;
 /** The part of a soak that isn't judged: both runtimes compile, collect and keep for later meanwhile. */
@@ -38,10 +40,11 @@ async function soakOne(runtime: RuntimeName, minutes: number): Promise<string[]>
   const wrong: string[] = [];
   try {
     await world.start();
-    world.load(PAUSE_MS);
+    world.load(WARM_UP_PAUSE_MS);
     const curves = { edge: [] as Sample[], agent: [] as Sample[] };
     const startMs = performance.now();
     for (let at = 0; at <= minutes; at = (performance.now() - startMs) / 60_000) {
+      if (at >= minutes * WARM_UP_SHARE) world.pauseMs = PAUSE_MS;
       for (const part of ["edge", "agent"] as const) {
         curves[part].push({ minute: at, mebibytes: await world.mebibytes(part) });
       }

@@ -58,6 +58,8 @@ export class World {
   /** Between agent and edge where they use the curve transport. */
   udpRelay!: UdpRelay;
   visits: Visits = noVisits();
+  /** The pause of each visitor after a visit. */
+  pauseMs = 0;
   #loading = false;
   #load: Promise<void>[] = [];
   #ports!: { edge: number; master: number; endpoint: number; relay: number; curve: number; udpRelay: number };
@@ -195,14 +197,15 @@ export class World {
     }
   }
 
-  /** Begins to visit all the time, with this pause after each visit. */
+  /** Begins to visit all the time, with this pause after each visit until `pauseMs` is set anew. */
   load(pauseMs = 20): void {
     this.visits = noVisits();
+    this.pauseMs = pauseMs;
     this.#loading = true;
     this.#load = Array.from({ length: VISITORS }, async () => {
       while (this.#loading) {
         await this.visit(this.visits);
-        await new Promise((resolve) => setTimeout(resolve, pauseMs));
+        await new Promise((resolve) => setTimeout(resolve, this.pauseMs));
       }
     });
   }
