@@ -8,8 +8,9 @@
  * deno task build modules         # a folder of JavaScript for Deno or Bun that are installed: build/modules/main.js
  * ```
  *
- * Bun compiles them; other systems' runtimes come from the npm registry. `--deno` runs `deno compile` as well, which
- * downloads its runtime, denort, from dl.deno.land, or takes the one that DENORT_BIN names. Files go to build/, with their SHA-256 in build/SHA256SUMS.
+ * Bun compiles them; other systems' runtimes come from the npm registry. `--deno` runs `deno compile` on the modules as
+ * well, which downloads its runtime, denort, from dl.deno.land, or takes the one that DENORT_BIN names. Files go to
+ * build/, with their SHA-256 in build/SHA256SUMS.
  *
  * @module
  */
@@ -92,20 +93,12 @@ export function buildFor(target: string, folder: string = BUILD): string {
   return file;
 }
 
-/**
- * Files in Deno's npm cache that the program never loads. `deno compile` reads each file of a package as a program, and
- * overflows its stack at these: lists of numbers for a benchmark (denoland/deno#36746, since 2.9.0).
- */
-const UNREADABLE = "registry.npmjs.org/bintrees/1.0.2/test";
-
+/** Compiles the built modules: packages as they are would make the file larger, and some overflow the compiler's stack. */
 function buildWithDeno(folder: string): string | undefined {
   const file = join(folder, `sallyport-${VERSION}-${thisMachine()}-deno`);
+  const flags = ["--quiet", "--no-check", "--allow-all"];
   try {
-    const { npmCache } = JSON.parse(
-      execFileSync("deno", ["info", "--json"], { cwd: ROOT, encoding: "utf8" }),
-    );
-    const flags = ["--quiet", "--no-check", "--exclude-unused-npm", "--exclude", join(npmCache, UNREADABLE)];
-    execFileSync("deno", ["compile", ...flags, "-A", "--output", file, "main.ts"], {
+    execFileSync("deno", ["compile", ...flags, "--output", file, buildModules()], {
       cwd: ROOT,
       stdio: "pipe",
     });
@@ -115,7 +108,7 @@ function buildWithDeno(folder: string): string | undefined {
     const why = /^ *\d+: (error sending request .*)$/m.exec(said)?.[1] ?? said.trim();
     console.error(
       `Cannot run deno compile: ${why}\nIt downloads its runtime, denort, from dl.deno.land; DENORT_BIN=FILE names ` +
-        "one that is here. No package registry has it",
+        "one that is here",
     );
     process.exitCode = 1;
     return undefined;

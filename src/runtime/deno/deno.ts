@@ -115,9 +115,11 @@ export function createDenoRuntime(
  */
 function releaseMemory(): void {
   setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as (options: Readonly<Record<string, string>>) => void;
+  const collect = runInNewContext("globalThis.gc") as
+    | ((options: Readonly<Record<string, string>>) => void)
+    | undefined;
   setFlagsFromString("--no-expose-gc");
-  collect({ type: "major", execution: "sync", flavor: "last-resort" });
+  collect?.({ type: "major", execution: "sync", flavor: "last-resort" });
 }
 
 const NOTHING = new Uint8Array(0);
