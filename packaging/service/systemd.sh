@@ -84,7 +84,7 @@ for program in sallyport "bun /opt/sallyport/mod.ts" "deno run -A /opt/sallyport
   ok "service install with $name: ready when its ports are open, as user $(stat -c %u /var/lib/private/sallyport), and removed"
 done
 
-for program in sallyport "bun /opt/sallyport/mod.ts"; do
+for program in sallyport "bun /opt/sallyport/mod.ts" "deno run -A /opt/sallyport/mod.ts"; do
   name=${program%% *}
   $program service install serve --socket-activation -- --listen 127.0.0.1:443 || fail "$name installs the sockets"
   healthy || fail "$name serves on systemd's sockets"

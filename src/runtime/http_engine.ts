@@ -18,6 +18,8 @@ import { WrappedStream } from "./wrapped_stream.ts";
 export const HTTP_HEAD_DEADLINE_MS = 10_000;
 /** HTTP: a connection without a request is closed after this time. */
 export const HTTP_KEEP_ALIVE_MS = 60_000;
+/** HTTP: how long a server that stops waits for the head of a request on a connection that hasn't sent one yet. */
+export const HTTP_LAST_HEAD_MS = 1_000;
 /** HTTP: a request or response is aborted when no byte has moved for this time. */
 export const HTTP_IDLE_MS = 120_000;
 /** HTTP: deadline for a complete request including its body. */
@@ -40,7 +42,10 @@ interface HttpEngineOptions<Context> {
 export interface HttpConnection {
   /** `head`: awaiting the first request; `idle`: awaiting a further one; `busy`: answering one. */
   readonly state: "head" | "idle" | "busy";
-  /** Accepts no further request; closes when the current one has been answered. */
+  /**
+   * Accepts no further request; closes when the current one has been answered. The first one, which may be on its way,
+   * has {@link HTTP_LAST_HEAD_MS} to arrive.
+   */
   finish(): void;
   /** Answers the current request with 503, and closes. */
   giveUp(): void;
@@ -127,7 +132,13 @@ class Connection<Context> implements HttpConnection, StreamWatch {
 
   finish(): void {
     this.#finishing = true;
-    if (this.state !== "busy") this.#end();
+    if (this.state === "idle") return this.#end();
+    if (this.state === "busy") return;
+    this.#timer?.cancel();
+    this.#timer = this.#options.clock.after(
+      HTTP_LAST_HEAD_MS,
+      () => this.state === "head" ? this.#end() : this.#watch(),
+    );
   }
 
   giveUp(): void {

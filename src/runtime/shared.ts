@@ -129,11 +129,9 @@ export function dialError(options: DialOptions | DialUnixOptions, cause: unknown
 }
 
 /** The error of a runtime that can't accept on a socket that already listens. */
-export function noPassedSockets(runtime: string): SallyportError {
-  const why =
-    `Cannot listen on a socket of the service manager: ${runtime} can't take it over without losing ` +
-    "connections; use Bun or the single file, or install the service without --socket-activation";
-  return new SallyportError("not_supported", why, { side: "config" });
+export function noPassedSockets(why: string): SallyportError {
+  const message = `Cannot listen on a socket of the service manager: ${why}`;
+  return new SallyportError("not_supported", message, { side: "config" });
 }
 
 /** Translates a runtime's listen or bind error. */

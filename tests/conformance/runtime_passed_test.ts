@@ -1,4 +1,4 @@
-/** Connections that node:net accepts, as from a service manager's socket, behave as Bun's own. */
+/** Connections that come from a service manager's socket behave as those of the runtimes' own. */
 import assert from "node:assert/strict";
 import process from "node:process";
 import { MemoryBudget } from "../../src/bytes/memory_budget.ts";
@@ -6,13 +6,15 @@ import { BulkPace } from "../../src/runtime/bulk_pace.ts";
 import { ClosePace } from "../../src/runtime/close_pace.ts";
 import { DescriptorGuard } from "../../src/runtime/descriptors.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
+import { LIBRARY, openSystemSockets } from "../../src/runtime/deno/system_sockets.ts";
 import { listenWithNode } from "../../src/runtime/bun/node_listener.ts";
 import { BufferPool } from "../../src/runtime/out_queue.ts";
 import { Faults, listenError } from "../../src/runtime/shared.ts";
 import type { Harness } from "./runtime_helpers.ts";
 import { runtimeSuite } from "./runtime_suite.ts";
 
-async function open(): Promise<Harness> {
+/** On Bun node:net accepts them, here on sockets of its own. */
+async function openOnBun(): Promise<Harness> {
   const runtime = await currentRuntime();
   const { clock } = runtime;
   const memory = new MemoryBudget(clock.soon);
@@ -42,5 +44,35 @@ async function open(): Promise<Harness> {
   };
 }
 
-// Deno loses connections on such sockets (docs/runtimes.md), so its adapter refuses them.
-if (process.versions.bun !== undefined) runtimeSuite("passed sockets", open);
+/** On Deno they take the place of a listener's socket, here copies of a listener's that is closed then. */
+async function openOnDeno(): Promise<Harness> {
+  const runtime = await currentRuntime();
+  const sockets = openSystemSockets();
+  assert.ok(sockets !== undefined);
+  const { dup } = Deno.dlopen(LIBRARY, { dup: { parameters: ["i32"], result: "i32" } }).symbols;
+  return {
+    runtime: {
+      ...runtime,
+      // deno-lint-ignore require-await -- exceptions must become rejections
+      listen: async (options) => {
+        if (options.reusePort) return runtime.listen(options);
+        const original = sockets.next();
+        try {
+          const listener = Deno.listen({ hostname: options.host, port: options.port });
+          const descriptor = dup(original);
+          listener.close();
+          return runtime.listen({ ...options, descriptor });
+        } catch (cause) {
+          throw listenError(options, cause);
+        }
+      },
+    },
+    host: "127.0.0.1",
+    virtualTime: false,
+    run: (body) => body(),
+    fetch: (url) => fetch(url),
+  };
+}
+
+if (process.versions.bun !== undefined) runtimeSuite("passed sockets", openOnBun);
+else if (Deno.build.os === "linux") runtimeSuite("passed sockets", openOnDeno);

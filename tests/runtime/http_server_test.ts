@@ -5,6 +5,7 @@ import {
   HTTP_HEAD_DEADLINE_MS,
   HTTP_IDLE_MS,
   HTTP_KEEP_ALIVE_MS,
+  HTTP_LAST_HEAD_MS,
   HTTP_REQUEST_DEADLINE_MS,
 } from "../../src/runtime/http_engine.ts";
 import { Faults } from "../../src/runtime/shared.ts";
@@ -259,6 +260,22 @@ describe("listenHttp", () => {
     await given.server.close(0);
     await gone(waiting);
     assert.match(waiting.text, /^(HTTP\/1\.1 503 |$)/);
+  });
+
+  it("answers a request that was on its way when it closed, and waits for none", { timeout }, async () => {
+    const { clock, connect, server } = await serve(() => new Response("ok"));
+    const [asking, silent] = [await connect(), await connect()];
+    await settled(connect);
+    const closing = server.close(60_000);
+    asking.write(GET);
+    await asking.until(() => asking.text.endsWith("ok"));
+    assert.match(asking.text, /^connection: close\r$/mi);
+    await gone(asking);
+    clock.run(HTTP_LAST_HEAD_MS - 1);
+    assert.equal(silent.ended, false);
+    clock.run(1);
+    await gone(silent);
+    await closing;
   });
 });
 

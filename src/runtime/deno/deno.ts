@@ -11,6 +11,7 @@ import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { ReadyConn } from "./ready_conn.ts";
+import { listenOnPassed } from "./passed_listener.ts";
 import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpenssl } from "./deno_openssl.ts";
@@ -82,8 +83,11 @@ export function createDenoRuntime(
   return {
     name: "deno",
     version: Deno.version.deno,
-    // Deno.Conn has neither SO_LINGER nor a reset; passed sockets: docs/runtimes.md. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
-    capabilities: { reusePort: true, sharedDatagrams: "last", hardClose: false, passedSockets: false },
+    // Deno.Conn has neither SO_LINGER nor a reset. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
+    capabilities: {
+      ...{ reusePort: true, sharedDatagrams: "last", hardClose: false },
+      passedSockets: shared.sockets !== undefined,
+    },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
@@ -160,7 +164,13 @@ class Turn {
 
 // deno-lint-ignore require-await -- exceptions must become rejections
 async function listen(options: ListenOptions, shared: DenoShared): Promise<Listener> {
-  if (options.descriptor !== undefined) throw noPassedSockets("Deno");
+  if (options.descriptor !== undefined) {
+    if (shared.sockets === undefined) {
+      throw noPassedSockets("on Deno it takes permission for native code (--allow-ffi) and Linux");
+    }
+    const { listener, address } = listenOnPassed(options.descriptor, shared.sockets);
+    return accepting(listener, address, options, shared);
+  }
   let listener: Deno.TcpListener;
   try {
     listener = Deno.listen({

@@ -10,7 +10,8 @@ import { IDLE_BUFFER_BYTES } from "../out_queue.ts";
 import type { Bytes } from "../port.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
 
-const LIBRARY = "libc.so.6";
+/** The system's own functions. */
+export const LIBRARY = "libc.so.6";
 
 const FUNCTIONS = {
   send: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },

@@ -136,7 +136,7 @@ export class MemoryHost {
 
   // deno-lint-ignore require-await -- exceptions must become rejections
   async listen(options: ListenOptions): Promise<Listener> {
-    if (options.descriptor !== undefined) throw noPassedSockets("the network in memory");
+    if (options.descriptor !== undefined) throw noPassedSockets("the network in memory has none");
     if (options.reusePort) {
       throw new SallyportError(
         "not_supported",
