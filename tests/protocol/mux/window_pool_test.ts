@@ -10,6 +10,7 @@ const BUDGET = 48 * 1024 * 1024;
 
 interface Fake extends PooledStream {
   incoming: { byteLength: number };
+  movedAtMs: number;
   grantedBytes: number;
   consumedBytes: number;
 }
