@@ -5,6 +5,7 @@
  */
 import { type Insertable, type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { mergedUsage, type ReportedUsage } from "../../wire/control/control_messages.ts";
 import { TOKEN_TTL_MAX_S } from "../../protocol/token/token.ts";
 import type {
   Agent,
@@ -24,6 +25,7 @@ import type {
   Webhook,
   WebhookDelivery,
 } from "../model.ts";
+import { nameBatches, rowBatches } from "./batches.ts";
 import { readCursor, writeCursor } from "./cursor.ts";
 import { type Database, openDatabase } from "./database.ts";
 import type { Tables } from "./schema.ts";
@@ -65,8 +67,6 @@ export const CHANGES_KEPT_MS = 24 * 3_600_000;
 export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
 /** The protocol version of a session without one. */
 const NO_VERSION = -1;
-/** Names per query; SQLite and PostgreSQL limit the number of parameters. */
-const NAMES_PER_QUERY = 500;
 
 /** Opens a store; see `openDatabase`. */
 export async function openStore(place: string): Promise<Store> {
@@ -422,18 +422,27 @@ class SqlStore implements Store {
         ended.push(...(await query.returning("agent").execute()).map(({ agent }) => agent));
       };
       if (report.fresh) await end();
-      for (const batch of batches(report.closed)) await end(batch);
-      for (const session of report.sessions) {
-        const { streams, bytesToAgent: bytes_to_agent, bytesToVisitor: bytes_to_visitor } = session;
-        await tx.insertInto("sessions").values(sessionRow({ ...session, edge }))
+      for (const batch of nameBatches(report.closed)) await end(batch);
+      // A statement can't insert a row twice.
+      const sessions = new Map(
+        report.sessions.map((session) => [session.id, sessionRow({ ...session, edge })]),
+      );
+      for (const batch of rowBatches([...sessions.values()])) {
+        await tx.insertInto("sessions").values(batch)
           .onConflict((conflict) =>
-            conflict.column("id").doUpdateSet({ streams, bytes_to_agent, bytes_to_visitor })
+            conflict.column("id").doUpdateSet(({ ref }) => ({
+              streams: ref("excluded.streams"),
+              bytes_to_agent: ref("excluded.bytes_to_agent"),
+              bytes_to_visitor: ref("excluded.bytes_to_visitor"),
+            }))
           )
           .execute();
       }
       // In a fixed order, so that concurrent reports of two edges don't block each other.
-      const usage = report.usage.toSorted((a, b) => a.agent < b.agent ? -1 : 1);
-      for (const used of usage) await addUsage(tx, used);
+      const usage = mergedUsage(report.usage).sort((a, b) =>
+        a.agent < b.agent || (a.agent === b.agent && a.day < b.day) ? -1 : 1
+      );
+      for (const batch of rowBatches(usage)) await addUsage(tx, batch);
       const events = new EventWriter(tx);
       // A session that began and ended between two reports left only its usage.
       const left = [...ended, ...usage.map(({ agent }) => agent)];
@@ -503,7 +512,7 @@ class SqlStore implements Store {
   sessionCounts(agents: readonly string[]): Promise<ReadonlyMap<string, number>> {
     return this.#read(async (db) => {
       const counts = new Map<string, number>();
-      for (const batch of batches(agents)) {
+      for (const batch of nameBatches(agents)) {
         const rows = await db.selectFrom("sessions").select(["agent", (eb) => eb.fn.countAll().as("count")])
           .where("agent", "in", batch).groupBy("agent").execute();
         for (const { agent, count } of rows) counts.set(agent, Number(count));
@@ -549,7 +558,7 @@ class SqlStore implements Store {
   monthUsed(agents: readonly string[], month: string): Promise<ReadonlyMap<string, number>> {
     return this.#read(async (db) => {
       const used = new Map<string, number>();
-      for (const batch of batches(agents)) {
+      for (const batch of nameBatches(agents)) {
         const rows = await db.selectFrom("usage")
           .select(["agent", sql<number>`sum(bytes_to_agent + bytes_to_visitor)`.as("bytes")])
           .where("agent", "in", batch).where("day", ">=", `${month}-01`).where("day", "<=", `${month}-31`)
@@ -867,8 +876,8 @@ async function addAudit(tx: Transaction<Tables>, { atMs, detail, ...entry }: Aud
   await tx.insertInto("audit").values({ ...entry, at: atMs, detail: JSON.stringify(detail) }).execute();
 }
 
-async function addUsage(tx: Transaction<Tables>, used: Omit<UsageRow, "name">): Promise<void> {
-  const row = {
+async function addUsage(tx: Transaction<Tables>, usage: readonly ReportedUsage[]): Promise<void> {
+  const rows = usage.map((used) => ({
     agent: used.agent,
     day: used.day,
     tenant: used.tenant,
@@ -876,14 +885,14 @@ async function addUsage(tx: Transaction<Tables>, used: Omit<UsageRow, "name">): 
     bytes_to_visitor: used.bytesToVisitor,
     streams: used.streams,
     connected_ms: used.connectedMs,
-  };
-  await tx.insertInto("usage").values(row)
+  }));
+  await tx.insertInto("usage").values(rows)
     .onConflict((conflict) =>
       conflict.columns(["agent", "day"]).doUpdateSet(({ eb, ref }) => ({
-        bytes_to_agent: eb(ref("usage.bytes_to_agent"), "+", row.bytes_to_agent),
-        bytes_to_visitor: eb(ref("usage.bytes_to_visitor"), "+", row.bytes_to_visitor),
-        streams: eb(ref("usage.streams"), "+", row.streams),
-        connected_ms: eb(ref("usage.connected_ms"), "+", row.connected_ms),
+        bytes_to_agent: eb(ref("usage.bytes_to_agent"), "+", ref("excluded.bytes_to_agent")),
+        bytes_to_visitor: eb(ref("usage.bytes_to_visitor"), "+", ref("excluded.bytes_to_visitor")),
+        streams: eb(ref("usage.streams"), "+", ref("excluded.streams")),
+        connected_ms: eb(ref("usage.connected_ms"), "+", ref("excluded.connected_ms")),
       }))
     ).execute();
 }
@@ -911,7 +920,7 @@ function agentRow(agent: Agent): Insertable<Tables["agents"]> {
 
 async function withHostnames(db: Db, rows: readonly Selectable<Tables["agents"]>[]): Promise<Agent[]> {
   const byAgent = new Map<string, string[]>();
-  for (const batch of batches(rows.map(({ id }) => id))) {
+  for (const batch of nameBatches(rows.map(({ id }) => id))) {
     const found = await db.selectFrom("agent_hostnames").select(["agent", "name"]).where("agent", "in", batch)
       .orderBy("agent").orderBy("position").execute();
     for (const { agent, name } of found) byAgent.set(agent, [...byAgent.get(agent) ?? [], name]);
@@ -989,10 +998,4 @@ function sessionOf(row: Selectable<Tables["sessions"]>): LiveSession {
     bytesToAgent: row.bytes_to_agent,
     bytesToVisitor: row.bytes_to_visitor,
   };
-}
-
-function batches(items: readonly string[]): string[][] {
-  const cut: string[][] = [];
-  for (let at = 0; at < items.length; at += NAMES_PER_QUERY) cut.push(items.slice(at, at + NAMES_PER_QUERY));
-  return cut;
 }
