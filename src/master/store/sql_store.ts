@@ -41,6 +41,7 @@ import {
   ownerOf,
   type Page,
   type SessionQuery,
+  type SilentEdges,
   type Store,
   StoreConflict,
   type TakenDelivery,
@@ -63,8 +64,8 @@ import {
 
 /** How long changes are kept for a disconnected edge; after that it receives the full state. */
 export const CHANGES_KEPT_MS = 24 * 3_600_000;
-/** An edge that hasn't reported for this long is removed with its sessions. */
-export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
+/** How long the number of an edge's last report is kept, by which a repeated report is recognised. */
+export const REPORTS_COUNTED_MS = 62 * 24 * 3_600_000;
 /** The protocol version of a session without one. */
 const NO_VERSION = -1;
 
@@ -88,6 +89,7 @@ class SqlStore implements Store {
 
   addAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
+      await this.#lockNames(tx);
       await claimName(tx, agent);
       await tx.insertInto("agents").values(agentRow(agent)).execute();
       await this.#claimHostnames(tx, agent);
@@ -149,6 +151,7 @@ class SqlStore implements Store {
 
   changeAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
+      await this.#lockNames(tx);
       const before = await tx.selectFrom("agents").selectAll().where("id", "=", agent.id).executeTakeFirst();
       if (before === undefined || before.revision !== agent.revision - 1) {
         throw new StoreConflict("revision", "the agent has been changed meanwhile");
@@ -236,8 +239,9 @@ class SqlStore implements Store {
     return this.#write(async (tx): Promise<Enrolment> => {
       const code = await tx.selectFrom("join_codes").selectAll().where("digest", "=", digest)
         .executeTakeFirst();
-      const row = code &&
-        await tx.selectFrom("agents").selectAll().where("id", "=", code.agent).executeTakeFirst();
+      // Locked: a suspension at the same time must neither be lost nor be overtaken.
+      const row = code && await tx.selectFrom("agents").selectAll().where("id", "=", code.agent)
+        .$if(this.kind === "postgres", (query) => query.forUpdate()).executeTakeFirst();
       if (code === undefined || row === undefined) return { refused: "unknown" };
       // The response to the first attempt may have been lost.
       if (code.used_at !== null) {
@@ -319,6 +323,8 @@ class SqlStore implements Store {
 
   addFernetKey(key: StoredFernetKey, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
+      // First, because its lock makes each addition see the position of the one before.
+      await this.#addChange(tx, { kind: "keys" }, audit.atMs);
       const { position } = await tx.selectFrom("fernet_keys")
         .select(({ fn }) => fn.coalesce(fn.max("position"), sql<number>`0`).as("position"))
         .executeTakeFirstOrThrow();
@@ -329,7 +335,6 @@ class SqlStore implements Store {
         created_at: key.createdAtMs,
         position: Number(position) + 1,
       }).execute();
-      await this.#addChange(tx, { kind: "keys" }, audit.atMs);
       await addAudit(tx, audit);
     });
   }
@@ -409,12 +414,13 @@ class SqlStore implements Store {
   applyReport(report: EdgeReport, nowMs: number): Promise<boolean> {
     return this.#write(async (tx) => {
       const { edge, epoch, seq } = report;
+      // The row exists before it is locked, so that an edge's first report counts once too.
+      await tx.insertInto("edges").values({ edge, epoch, seq: 0, seen_at: nowMs })
+        .onConflict((conflict) => conflict.doNothing()).execute();
       const known = await tx.selectFrom("edges").selectAll().where("edge", "=", edge)
-        .$if(this.kind === "postgres", (query) => query.forUpdate()).executeTakeFirst();
-      if (known !== undefined && known.epoch === epoch && seq <= known.seq) return false;
-      await tx.insertInto("edges").values({ edge, epoch, seq, seen_at: nowMs })
-        .onConflict((conflict) => conflict.column("edge").doUpdateSet({ epoch, seq, seen_at: nowMs }))
-        .execute();
+        .$if(this.kind === "postgres", (query) => query.forUpdate()).executeTakeFirstOrThrow();
+      if (known.epoch === epoch && seq <= known.seq) return false;
+      await tx.updateTable("edges").set({ epoch, seq, seen_at: nowMs }).where("edge", "=", edge).execute();
       const ended: string[] = [];
       const end = async (ids?: readonly string[]) => {
         let query = tx.deleteFrom("sessions").where("edge", "=", edge);
@@ -452,11 +458,24 @@ class SqlStore implements Store {
     });
   }
 
-  lastReport(edge: string): Promise<{ epoch: string; seq: number } | undefined> {
-    return this.#read(async (db) => {
-      const row = await db.selectFrom("edges").select(["epoch", "seq"]).where("edge", "=", edge)
-        .executeTakeFirst();
-      return row && { ...row };
+  endSilent(silent: SilentEdges, beforeMs: number, nowMs: number): Promise<SilentEdges> {
+    return this.#write(async (tx) => {
+      const rows = await tx.selectFrom("edges").select(["edge", "seen_at"]).where("seen_at", "<", beforeMs)
+        .where(({ exists, selectFrom }) =>
+          exists(selectFrom("sessions").select("id").whereRef("sessions.edge", "=", "edges.edge"))
+        )
+        .$if(this.kind === "postgres", (query) => query.forUpdate()).execute();
+      const left = new Map<string, number>();
+      for (const { edge, seen_at } of rows) {
+        if (silent.get(edge) !== seen_at) {
+          left.set(edge, seen_at);
+          continue;
+        }
+        const ended = await tx.deleteFrom("sessions").where("edge", "=", edge).returning("agent").execute();
+        const agents = ended.map(({ agent }) => agent);
+        await noteSessions(tx, { edge, sessions: [] }, agents, nowMs, new EventWriter(tx));
+      }
+      return left;
     });
   }
 
@@ -696,22 +715,7 @@ class SqlStore implements Store {
         .execute();
       await tx.deleteFrom("removed_agents").where("removed_at", "<", nowMs - TOKEN_TTL_MAX_S * 1000)
         .execute();
-      const gone = await tx.selectFrom("edges").select("edge").where(
-        "seen_at",
-        "<",
-        nowMs - EDGE_FORGOTTEN_MS,
-      )
-        .execute();
-      for (const { edge } of gone) {
-        const ended = await tx.deleteFrom("sessions").where("edge", "=", edge).returning("agent").execute();
-        await noteSessions(
-          tx,
-          { edge, sessions: [] },
-          ended.map(({ agent }) => agent),
-          nowMs,
-          new EventWriter(tx),
-        );
-      }
+      await tx.deleteFrom("edges").where("seen_at", "<", nowMs - REPORTS_COUNTED_MS).execute();
       await tx.deleteFrom("told").where("at", "<", nowMs - TOLD_KEPT_MS).execute();
     });
   }
@@ -764,12 +768,18 @@ class SqlStore implements Store {
     await tx.insertInto("changes").values({ at: atMs, body: JSON.stringify(body) }).execute();
   }
 
+  /**
+   * Makes transactions that reserve names wait for one another: of two that reserve the same one, or a wildcard and a
+   * name below it, one must see the other's.
+   */
+  async #lockNames(tx: Transaction<Tables>): Promise<void> {
+    if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72901)`.execute(tx);
+  }
+
   /** Reserves an agent's hostnames for its owner. */
   async #claimHostnames(tx: Transaction<Tables>, agent: Agent): Promise<void> {
     const { id, tenant, hostnames } = agent;
     const owner = ownerOf(agent);
-    // Serialized: of two that concurrently reserve a wildcard and a name below it, one must see the other's.
-    if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72901)`.execute(tx);
     for (const [position, name] of hostnames.entries()) {
       await tx.insertInto("hostnames").values({ name, owner, tenant })
         .onConflict((conflict) => conflict.doNothing()).execute();
