@@ -45,7 +45,7 @@ const QUESTIONS: readonly Question[] = [
   {
     member: "to",
     options: ["to", "service"],
-    text: "Where their connections go: HOST:PORT of a server that speaks TLS, or http://HOST:PORT",
+    text: "Where they go, http://HOST:PORT, or HOST:PORT of a server that speaks TLS",
     standard: "127.0.0.1:443",
   },
 ];
@@ -77,9 +77,10 @@ export async function askForMissing(command: Command, io: CliIo): Promise<void> 
   for (const { member, text, standard } of missing) {
     // The link determines the agent's names and key.
     if (command.opts().join !== undefined && member !== "to") continue;
-    const hint = standard === undefined ? "" : ` [${standard}]`;
+    // On a line of its own, so that a terminal of 80 columns breaks neither the question nor the answer.
+    const hint = standard === undefined ? "\n  " : `\n  [${standard}] `;
     let answer = "";
-    while (answer === "") answer = (await io.ask(`${text}${hint}: `)).trim() || (standard ?? "");
+    while (answer === "") answer = (await io.ask(`${text}:${hint}`)).trim() || (standard ?? "");
     // The link can be used only once: this start uses it, and the resulting identity is stored.
     if (member === "master" && LINK.test(answer)) command.setOptionValue("join", answer);
     else answers.set(member, answer);

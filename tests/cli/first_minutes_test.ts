@@ -79,9 +79,9 @@ describe("the first five minutes", () => {
 
       const dataDir = ["--data-dir", join(folder, "agent")];
       const agent = start(onTerminal(["agent", ...dataDir], { columns: 40, term: "dumb" }));
-      await agent.seen(/The link that `agents add` printed.*: $/);
+      await agent.seen(/The link that `agents add` printed[^]*] $/);
       agent.type(link);
-      await agent.seen(/Where their connections go.*: $/);
+      await agent.seen(/Where they go[^]*] $/);
       agent.type(`http://127.0.0.1:${site}`);
       await agent.seen(/asking the session master[^]*connecting to the edge[^]*connected to the edge/);
       assert.doesNotMatch(agent.stdout, CONTROL);
