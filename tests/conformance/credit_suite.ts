@@ -477,6 +477,18 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual([lone.endCode(), lone.session.streams], [undefined, 0]);
     });
 
+    it("bytes that waited for a handler that releases the stream with the first of them are consumed once", () => {
+      const lone = started({ receiveBudgetBytes: CREDIT_SESSION_FIRST_BYTES });
+      const { id, stream } = lone.peerOpens();
+      stream.pause();
+      for (let k = 0; k < 2; k++) lone.tell(DATA, id, pattern(CREDIT_STREAM_FIRST_BYTES / 2, k));
+      stream.attach(Object.assign(new Recorder(), { data: () => stream.release() }));
+      stream.resume();
+      lone.settle();
+      // An eighth of the budget was consumed, and a CREDIT of the session follows a quarter.
+      assert.deepEqual(lone.heard().filter(({ type, stream }) => type === CREDIT && stream === 0), []);
+    });
+
     it("no CREDIT is sent for a stream whose FIN has come", () => {
       const lone = started();
       const { id, stream, recorder } = lone.peerOpens();
