@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { resolve, sep } from "node:path";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import {
@@ -228,11 +229,23 @@ function shortHelp(program: Command, helper: Help): string {
 function permissionAdvice(error: unknown, argv: readonly string[], io: CliIo): string | undefined {
   const found = /Requires (\w+) access(?: to "?([^"]+?)"?)?, run again with /.exec(errorMessage(error));
   if (found === null) return undefined;
-  const [, access = "", what] = found;
+  const [, access = "", named] = found;
+  // One line must do: a command that reads a file of its data folder also writes there.
+  const folder = dataFolderOf(argv, io);
+  const inFolder = named !== undefined && folder !== undefined &&
+    `${named}${sep}`.startsWith(`${folder}${sep}`);
+  const what = inFolder ? folder : named;
   // The program also reads what it writes.
-  const kinds = access === "write" ? ["read", "write"] : [access];
+  const kinds = inFolder || access === "write" ? ["read", "write"] : [access];
   const flags = kinds.map((kind) => shellWord(`--allow-${kind}${what === undefined ? "" : `=${what}`}`));
   const line = commandLine(io, argv.map(shellWord).join(" "));
   return `Deno doesn't permit ${access} access to ${what ?? "that"}. This line permits it: ` +
     line.replace(/^deno run (-\S+)/, `deno run $1 ${flags.join(" ")}`);
+}
+
+/** The data folder that the command line or the environment names, as a whole path. */
+function dataFolderOf(argv: readonly string[], io: CliIo): string | undefined {
+  const at = argv.findIndex((word) => /^--data-dir(=|$)/.test(word));
+  const given = at < 0 ? io.env.SALLYPORT_DATA_DIR : argv[at]!.slice("--data-dir=".length) || argv[at + 1];
+  return given ? resolve(given) : undefined;
 }

@@ -141,6 +141,12 @@ describe("deno run mod.ts", { skip: deno === undefined && "deno isn't on PATH" }
       err,
       /^error: Deno doesn't permit read .*deno run -P=tools --allow-read=\/elsewhere\/keys mod\.ts token/m,
     );
+    // A data folder is read and written: one line permits both.
+    const agent = await run([
+      ...["run", "-P=agent", "--no-check", "mod.ts", "agent", "--data-dir", "/elsewhere/data"],
+      ...["--join", `http://127.0.0.1:1/#${"c".repeat(27)}`, "--to", "127.0.0.1:1"],
+    ]);
+    assert.match(agent.err, / --allow-read=\/elsewhere\/data --allow-write=\/elsewhere\/data mod\.ts agent /);
   });
 
   const terminal = process.platform === "linux";
