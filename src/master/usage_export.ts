@@ -10,8 +10,7 @@ import { daysBetween, USAGE_DAYS_MAX } from "./model.ts";
 import { Problem } from "./problem.ts";
 import type { Store, UsageQuery } from "./store/store.ts";
 
-/** The formats of an export. */
-export type UsageFormat = "json" | "csv";
+type UsageFormat = "json" | "csv";
 
 /** The days of a usage query. Throws 422 for invalid days, and for too many. */
 export function usageDays(from: string, to: string): readonly string[] {
