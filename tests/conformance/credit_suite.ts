@@ -477,6 +477,21 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual([lone.endCode(), lone.session.streams], [undefined, 0]);
     });
 
+    it("bytes that waited for a handler that releases the stream with the first of them are consumed once", () => {
+      const lone = started({ receiveBudgetBytes: CREDIT_SESSION_FIRST_BYTES });
+      for (let round = 0; round < 2; round++) {
+        const { id, stream } = lone.peerOpens();
+        stream.pause();
+        for (let k = 0; k < 2; k++) lone.tell(DATA, id, pattern(48 * 1024, k));
+        stream.attach(Object.assign(new Recorder(), { data: () => stream.release() }));
+        stream.resume();
+        lone.settle();
+      }
+      // Less than a quarter of the budget was consumed, so the session owes no CREDIT yet.
+      const credits = lone.heard().filter(({ type, stream }) => type === CREDIT && stream === 0);
+      assert.deepEqual(credits, []);
+    });
+
     it("no CREDIT is sent for a stream whose FIN has come", () => {
       const lone = started();
       const { id, stream, recorder } = lone.peerOpens();

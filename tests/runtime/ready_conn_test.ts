@@ -1,6 +1,7 @@
 /** Connections on Deno that send and receive by the system's own calls; the class needs nothing of Deno. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import fc from "fast-check";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { ReadyConn } from "../../src/runtime/deno/ready_conn.ts";
 import { type SocketLibrary, SystemSockets } from "../../src/runtime/deno/system_sockets.ts";
@@ -19,14 +20,19 @@ class Socket {
   readonly sent: number[] = [];
   takesBytes = 0;
   arrived: Bytes = new Uint8Array(0);
+  closed = false;
+  /** The descriptor was used after the connection was closed: it may belong to another one. */
+  reused = false;
   /** What Deno was asked to write, in order. */
   readonly written: number[][] = [];
   #reader: { buffer: Bytes; settle(count: number): void } | undefined;
 
   /** Some bytes come in: Deno's read is settled. */
   arrive(bytes: Bytes): void {
+    if (this.#reader === undefined) return;
     this.arrived = bytes;
-    const { buffer, settle } = this.#reader!;
+    const { buffer, settle } = this.#reader;
+    this.#reader = undefined;
     settle(this.#take(buffer, buffer.length));
   }
 
@@ -43,12 +49,15 @@ class Socket {
     localAddr: ADDRESS,
     setNoDelay() {},
     read: (buffer: Bytes) => new Promise<number>((settle) => this.#reader = { buffer, settle }),
+    close: () => void (this.closed = true),
+    closeWrite: () => Promise.resolve(),
     write: (bytes: Bytes) => Promise.resolve(this.written.push([...bytes]) && bytes.length),
   } as unknown as Deno.TcpConn;
 
   /** The system's. */
   readonly library = {
     send: (_descriptor: number, bytes: Bytes) => {
+      this.reused ||= this.closed;
       if (this.takesBytes === 0) return -1;
       const piece = bytes.subarray(0, this.takesBytes);
       this.takesBytes -= piece.length;
@@ -56,11 +65,14 @@ class Socket {
       return piece.length;
     },
     ioctl: (_descriptor: number, _request: number, result: Uint32Array) => {
+      this.reused ||= this.closed;
       result[0] = this.arrived.length;
       return 0;
     },
-    recv: (_descriptor: number, into: Bytes, most: number) =>
-      this.arrived.length === 0 ? -1 : this.#take(into, most),
+    recv: (_descriptor: number, into: Bytes, most: number) => {
+      this.reused ||= this.closed;
+      return this.arrived.length === 0 ? -1 : this.#take(into, most);
+    },
   } as unknown as SocketLibrary;
 }
 
@@ -114,5 +126,29 @@ describe("ReadyConn", () => {
     conn.resume();
     await settled();
     assert.deepEqual(chunks, [bytes.slice(0, IDLE_BUFFER_BYTES)]);
+  });
+
+  it("never uses its descriptor once it was closed, whatever arrives and is written in which order", async () => {
+    const steps = ["arrive", "write", "pause", "resume", "closeWrite", "release", "abort", "settle"] as const;
+    let closed = 0;
+    await fc.assert(fc.asyncProperty(fc.array(fc.constantFrom(...steps), { minLength: 3 }), async (taken) => {
+      const socket = new Socket();
+      const { conn } = connect(socket);
+      await settled();
+      for (const step of taken) {
+        socket.takesBytes = 3;
+        if (step === "settle") await settled();
+        else if (step === "arrive") socket.arrive(pattern(1_000));
+        else if (step === "write") conn.write(pattern(5));
+        else conn[step]();
+      }
+      await settled();
+      conn.write(pattern(5));
+      socket.arrive(pattern(1_000));
+      await settled();
+      if (socket.closed) closed++;
+      assert.equal(socket.reused, false);
+    }));
+    assert.ok(closed > 20, `${closed} were closed`);
   });
 });
