@@ -336,7 +336,8 @@ describe("systemd", () => {
         });
         try {
           await heard("READY=1");
-          assert.match(program.stdout, /visitors and agents/);
+          // By another pipe, so it may come later.
+          await program.seen(/visitors and agents/);
           await heard("WATCHDOG=1");
           program.signal("SIGTERM");
           assert.equal(await program.ended, 0);
