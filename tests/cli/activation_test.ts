@@ -85,6 +85,7 @@ function answerTo(port: number): Promise<number> {
       { port, host: "127.0.0.1" },
       () => void visitor.write(clientHello("nobody.test")),
     );
+    visitor.setTimeout(30_000, () => visitor.destroy(new Error("no answer in 30 s")));
     visitor.on("data", (part: Uint8Array) => {
       resolve(part[0]!);
       visitor.destroy();
@@ -129,6 +130,8 @@ describe("edge with sockets from systemd", { skip }, () => {
       process.kill(running, "SIGTERM");
       await supervisor.seen(/ended[^]*ended/);
       running = 0;
+    } catch (error) {
+      throw new Error(`${error}\n${supervisor.stdout}\n${supervisor.stderr}`, { cause: error });
     } finally {
       if (running > 0) process.kill(running, "SIGKILL");
       await supervisor.kill();

@@ -168,7 +168,7 @@ async function listen(options: ListenOptions, shared: DenoShared): Promise<Liste
     if (shared.sockets === undefined) {
       throw noPassedSockets("on Deno it takes permission for native code (--allow-ffi) and Linux");
     }
-    const { listener, address } = listenOnPassed(options.descriptor, shared.sockets);
+    const { listener, address } = listenOnPassed(options.descriptor);
     return accepting(listener, address, options, shared);
   }
   let listener: Deno.TcpListener;

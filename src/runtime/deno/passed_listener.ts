@@ -8,7 +8,7 @@
 import { SallyportError } from "../../errors.ts";
 import { ipText } from "../../wire/ip/networks.ts";
 import type { Address, Bytes } from "../port.ts";
-import { LIBRARY, type SystemSockets } from "./system_sockets.ts";
+import { LIBRARY } from "./system_sockets.ts";
 
 const FUNCTIONS = {
   close: { parameters: ["i32"], result: "i32" },
@@ -32,24 +32,21 @@ const O_CLOEXEC = 0x80000;
 const FIONBIO = 0x5421n;
 const EPOLL_CTL_ADD = 1;
 
-/** Deno opens its event loop when it starts, so the loop has one of the first descriptors. */
-const EVENT_LOOP_BELOW = 256;
+/** Where the event loop and the listener are looked for: a program that has just started has few descriptors. */
+const DESCRIPTORS_MAX = 1_024;
 
 /** Accepts on a TCP socket that already listens, which must not be used otherwise from then on. */
 export function listenOnPassed(
   passed: number,
-  sockets: SystemSockets,
 ): { readonly listener: Deno.TcpListener; readonly address: Address } {
   const library = Deno.dlopen(LIBRARY, FUNCTIONS).symbols;
   const address = addressOf(passed, library);
   if (address === undefined) {
     throw cannotListen(passed, "config_invalid", "it isn't a TCP socket that listens");
   }
-  const descriptor = sockets.next();
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const entry = addressOf(descriptor, library)?.port === listener.addr.port
-    ? entryOf(descriptor, library)
-    : undefined;
+  const descriptor = descriptorOf(listener, library);
+  const entry = entryOf(descriptor, library);
   const replaced = entry !== undefined &&
     library.ioctl(passed, FIONBIO, Uint32Array.of(1)) === 0 &&
     library.dup3(passed, descriptor, O_CLOEXEC) === descriptor &&
@@ -89,12 +86,21 @@ function addressOf(descriptor: number, library: Library): Address | undefined {
   };
 }
 
+/** The descriptor of a listener that has a port of its own, or -1. */
+function descriptorOf({ addr }: Deno.TcpListener, library: Library): number {
+  for (let descriptor = 0; descriptor < DESCRIPTORS_MAX; descriptor++) {
+    const found = addressOf(descriptor, library);
+    if (found?.port === addr.port && found.host === addr.hostname) return descriptor;
+  }
+  return -1;
+}
+
 /** What the event loop waits for at a descriptor: its epoll instance, and the entry as `epoll_ctl` takes it. */
 function entryOf(
   descriptor: number,
   library: Library,
 ): { readonly epoll: number; readonly event: Bytes } | undefined {
-  for (let epoll = 0; epoll < EVENT_LOOP_BELOW; epoll++) {
+  for (let epoll = 0; epoll < DESCRIPTORS_MAX; epoll++) {
     const found = new RegExp(`^tfd: +${descriptor} events: +([0-9a-f]+) data: +([0-9a-f]+)`, "m")
       .exec(infoOf(epoll, library));
     if (found === null) continue;
