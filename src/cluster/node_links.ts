@@ -103,7 +103,12 @@ export class NodeLinks {
     const accept = (conn: Conn) => this.#accept(conn, this.#shared(network!.clusterKey), network, accepted);
     for (let tried = 0;; tried++) {
       try {
-        const listener = await runtime.listen({ host: at.host, port: at.port + tried, accept, peerSpeaks: true });
+        const listener = await runtime.listen({
+          host: at.host,
+          port: at.port + tried,
+          accept,
+          peerSpeaks: true,
+        });
         this.#listeners.push(listener);
         this.#reach = {
           ...this.#reach,

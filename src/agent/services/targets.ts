@@ -132,7 +132,9 @@ export class TargetPool implements Targets {
 export function dialTarget(
   runtime: Runtime,
   { endpoint, protocol }: Exclude<Target, { readonly protocol: "files" }>,
-  { timeoutMs = DIAL_TIMEOUT_MS, peerSpeaks = false }: Partial<Pick<DialOptions, "timeoutMs" | "peerSpeaks">> = {},
+  { timeoutMs = DIAL_TIMEOUT_MS, peerSpeaks = false }: Partial<
+    Pick<DialOptions, "timeoutMs" | "peerSpeaks">
+  > = {},
 ): Promise<Conn> {
   return "path" in endpoint
     ? runtime.dialUnix({ path: endpoint.path, timeoutMs })

@@ -106,7 +106,8 @@ export function createDenoRuntime(
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
     listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn, shared),
-    serveHttp: (options) => listenHttp(options, (at) => listen({ ...at, peerSpeaks: true }, shared, onHandles), shared),
+    serveHttp: (options) =>
+      listenHttp(options, (at) => listen({ ...at, peerSpeaks: true }, shared, onHandles), shared),
     // deno-lint-ignore require-await -- exceptions must become rejections
     quic: async () => denoQuic(shared),
     systemCiphers: () => ciphers ??= openOpenssl(),

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { setImmediate } from "node:timers";
+import { clearInterval, setImmediate, setInterval, setTimeout } from "node:timers";
 import type { Address, Listener, ListenOptions } from "../port.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { HandleConn, type HandleShared } from "./handle_conn.ts";
@@ -15,7 +15,7 @@ const BACKLOG = 511;
 /** How long accepting pauses when the process is out of file descriptors. */
 const RETRY_MS = 100;
 /** A handle to which the system has refused a connection doesn't look for others by itself; it is told to so often. */
-const LOOK_MS = 1_000;
+export const LOOK_MS = 1_000;
 
 /** Listens; throws the system's error. */
 export function listenOnHandle(options: ListenOptions, shared: HandleShared): Listener {
@@ -49,7 +49,7 @@ class Acceptor implements Listener {
   start(): Listener {
     this.address = addressOf(this.#handle, "getsockname")!;
     this.#looks = setInterval(this.#look, LOOK_MS);
-    Deno.unrefTimer(this.#looks as unknown as number);
+    this.#looks.unref();
     return this;
   }
 

@@ -65,7 +65,16 @@ interface StreamBinding {
 
 const METHODS = [
   ...["useUserBuffer", "readStart", "readStop", "writeBuffer", "shutdown", "reset", "close", "setNoDelay"],
-  ...["setKeepAlive", "getpeername", "getsockname", "connect", "bindWithFlags", "listen", "accept", "fdForIpc"],
+  ...[
+    "setKeepAlive",
+    "getpeername",
+    "getsockname",
+    "connect",
+    "bindWithFlags",
+    "listen",
+    "accept",
+    "fdForIpc",
+  ],
 ];
 
 /** The handles, if this Deno has them. */
