@@ -228,6 +228,7 @@ export type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
+  Fetch,
   HttpOptions,
   HttpServer,
   Listener,

@@ -13,6 +13,7 @@ import { SallyportError } from "../errors.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import { checkEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
 import { type MasterAnswer, MasterClient, type MasterCredential } from "./master_client.ts";
+import type { Fetch } from "../runtime/port.ts";
 import type { Tracer } from "../telemetry/tracing.ts";
 import type { Grant, GrantEdge } from "../transport/grant.ts";
 
@@ -56,7 +57,7 @@ export interface MasterGrantOptions {
   /** Accepts any edge that the session master names. Otherwise an edge nearer than the master itself is refused. */
   readonly anyEdge?: boolean;
   /** For tests and embedders. Defaults to the platform's `fetch`. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
   /** Tracer for requests. Defaults to no tracing. */
   readonly tracer?: Tracer;
   /** Name resolver. Defaults to the system's, or to none if `fetch` is given. */

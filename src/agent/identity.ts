@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { SallyportError } from "../errors.ts";
 import { type AgentKeys, makeAgentKeys, signAgentProof } from "../protocol/token/agent_proof.ts";
+import type { Fetch } from "../runtime/port.ts";
 import type { JoinLink } from "../wire/token/join_link.ts";
 import { MasterClient, type MasterCredential } from "./master_client.ts";
 
@@ -39,7 +40,7 @@ export interface EnrolOptions {
   /** Allows `http://` to another machine. */
   readonly insecure?: boolean;
   /** For tests and embedders. Defaults to the platform's `fetch`. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
 }
 
 const identitySchema = z.object({

@@ -10,12 +10,10 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { chainFault, TrustedRoots } from "./certificate_chain.ts";
 import { SallyportError } from "../errors.ts";
 import { fetchOver } from "../runtime/fetch_over.ts";
-import type { Clock, Runtime, Timer } from "../runtime/port.ts";
+import type { Clock, Fetch, Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { isNotYetValid } from "./fetch_failure.ts";
 import { unbracketed } from "../wire/ip/host_port.ts";
-
-type Fetch = (request: Request) => Promise<Response>;
 
 /** A machine whose clock may be behind. */
 export type LateMachine = Pick<Runtime, "dial"> & { readonly clock: MasterClock };

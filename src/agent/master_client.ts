@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { readAtMost } from "../bytes/read_at_most.ts";
 import { SallyportError } from "../errors.ts";
+import type { Fetch } from "../runtime/port.ts";
 import { tracedFetch } from "../telemetry/traced_fetch.ts";
 import type { Tracer } from "../telemetry/tracing.ts";
 import { printableName } from "../wire/hostname.ts";
@@ -40,7 +41,7 @@ export interface MasterClientOptions {
   /** Prefix of error messages, such as "Cannot get token". */
   readonly what: string;
   /** For tests and embedders. Defaults to the platform's `fetch`. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
   /** Tracer for requests. Defaults to no tracing. */
   readonly tracer?: Tracer;
 }
@@ -62,7 +63,7 @@ const problemSchema = z.object({ title: z.string().optional(), detail: z.string(
 export class MasterClient {
   readonly #options: MasterClientOptions;
   readonly #base: URL;
-  readonly #fetch: (request: Request) => Promise<Response>;
+  readonly #fetch: Fetch;
 
   /** @throws SallyportError `config_invalid` for `http://` to another machine without consent. */
   constructor(options: MasterClientOptions) {

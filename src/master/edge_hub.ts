@@ -7,6 +7,7 @@
 import { errorMessage } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { LogSampler } from "../telemetry/log_sampler.ts";
 import {
   dayOf,
   type EdgeMessage,
@@ -16,12 +17,14 @@ import {
 import { type Changeable, current } from "./changeable.ts";
 import type { KeyRing } from "./key_ring.ts";
 import type { Change } from "./model.ts";
-import type { Store } from "./store/store.ts";
+import type { SilentEdges, Store } from "./store/store.ts";
 
 /** Several masters on PostgreSQL: interval at which each polls for the others' decisions. */
 export const CHANGES_POLL_MS = 300;
 /** Interval at which the master removes expired data. */
-export const SWEEP_INTERVAL_MS = 10 * 60_000;
+export const SWEEP_INTERVAL_MS = 60_000;
+/** The sessions of an edge that hasn't reported for this long count as ended. One that runs reports every minute. */
+export const EDGE_SILENT_MS = 5 * 60_000;
 
 /** Retention of delivered and failed webhook messages in their log. */
 export const DELIVERIES_KEPT_MS = 7 * 24 * 3_600_000;
@@ -61,10 +64,16 @@ export class EdgeHub {
   #poll: Timer | undefined;
   #sweep: Timer | undefined;
   #pause: Timer | undefined;
+  /** The silent edges of the last look: neither a clock that jumps nor the master's own absence ends sessions. */
+  #silent: SilentEdges = new Map();
   readonly #closing = new AbortController();
+
+  /** The store is polled often: while it is down, each failure would be a line. */
+  readonly #sampler: LogSampler;
 
   constructor(options: EdgeHubOptions) {
     this.#options = options;
+    this.#sampler = new LogSampler(options);
   }
 
   /** Loads the store's contents; call it once, before anything else. */
@@ -154,7 +163,7 @@ export class EdgeHub {
   }
 
   async #run(): Promise<void> {
-    const { store, keys, log } = this.#options;
+    const { store, keys } = this.#options;
     while (this.#again && !this.closing.aborted) {
       this.#again = false;
       try {
@@ -165,7 +174,8 @@ export class EdgeHub {
           this.#listeners.set(listener, this.#tell(listener, changes, heard));
         }
       } catch (error) {
-        log.warn({ error: errorMessage(error) }, "Cannot read changes for edges; trying again");
+        const fields = { error: errorMessage(error) };
+        this.#sampler.warn("changes", fields, "Cannot read changes for edges; trying again");
       }
     }
   }
@@ -207,12 +217,18 @@ export class EdgeHub {
     }
   }
 
+  async #clean(): Promise<void> {
+    const { store, clock } = this.#options;
+    const nowMs = clock.wallMs();
+    this.#silent = await store.endSilent(this.#silent, nowMs - EDGE_SILENT_MS, nowMs);
+    await store.sweep(nowMs);
+    await this.#forget();
+  }
+
   #sweepLater(): void {
-    const { store, clock, log } = this.#options;
+    const { clock, log } = this.#options;
     this.#sweep = clock.after(SWEEP_INTERVAL_MS, () => {
-      store.sweep(clock.wallMs()).then(() => this.#forget()).catch((error) =>
-        log.warn({ error: errorMessage(error) }, "Cannot sweep the store")
-      );
+      this.#clean().catch((error) => log.warn({ error: errorMessage(error) }, "Cannot sweep the store"));
       if (!this.closing.aborted) this.#sweepLater();
     });
   }

@@ -47,7 +47,7 @@ export class TokenIssuer {
     this.#checkRights(credential, request);
     const agent = await this.#agentOf(credential, request);
     if (agent !== undefined) this.#checkAgent(agent);
-    return await this.#make(credential, request, await this.#claim(credential, agent));
+    return await this.#make(credential, request, agent);
   }
 
   /** Creates a token for all names and ports of the credential's agent. */
@@ -77,7 +77,7 @@ export class TokenIssuer {
       );
     }
     const request = { ...options, hostname, alias, publish: [...agent.publish] };
-    return await this.#make(credential, request, await this.#claim(credential, agent));
+    return await this.#make(credential, request, agent);
   }
 
   #checkRights(credential: Credential, request: TokenRequest): void {
@@ -149,12 +149,13 @@ export class TokenIssuer {
   async #make(
     credential: Credential,
     request: TokenRequest,
-    claim: AgentClaim | undefined,
+    agent: Agent | undefined,
   ): Promise<TokenResponse> {
+    const claim = await this.#claim(credential, agent);
     const { ring, clock } = this.#options;
     const { hostname } = request;
     const nowMs = clock.wallMs();
-    const untilMs = credential.agent?.expiresAtMs ?? credential.expiresAtMs ?? Infinity;
+    const untilMs = Math.min(agent?.expiresAtMs ?? Infinity, credential.expiresAtMs ?? Infinity);
     const ttlSeconds = Math.max(1, Math.min(request.ttl_seconds, Math.floor((untilMs - nowMs) / 1000)));
     const { token, claims } = createToken(ring, {
       hostname,

@@ -4,7 +4,7 @@
  * @module
  */
 import * as oauth from "oauth4webapi";
-import type { Clock } from "../runtime/port.ts";
+import type { Clock, Fetch } from "../runtime/port.ts";
 
 /** Timeout for an OpenID Connect provider's response. */
 export const OIDC_TIMEOUT_MS = 10_000;
@@ -18,7 +18,7 @@ interface OidcProviderOptions {
   /** Allows plain HTTP to the provider. */
   readonly insecure?: boolean;
   /** Sends requests to the provider. Defaults to the platform's. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
 }
 
 /** A provider, by its issuer. */

@@ -5,7 +5,7 @@
  * @module
  */
 import * as oauth from "oauth4webapi";
-import type { Clock } from "../runtime/port.ts";
+import type { Clock, Fetch } from "../runtime/port.ts";
 import { OidcProvider } from "./provider.ts";
 
 /** Options of {@link SignIn}. */
@@ -18,7 +18,7 @@ interface SignInOptions {
   /** Allows plain HTTP to the provider; for tests. */
   readonly insecure?: boolean;
   /** Sends requests to the provider. Defaults to the platform's. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
 }
 
 /** Secrets to keep between the redirect to the provider and the callback. */

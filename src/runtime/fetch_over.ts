@@ -6,7 +6,7 @@
  */
 import { type Bytes, concat } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "./port.ts";
+import { type ByteStream, DIAL_TIMEOUT_MS, type Fetch, type Runtime } from "./port.ts";
 import { Faults } from "./shared.ts";
 import { BodyReader } from "../wire/http1/body.ts";
 import {
@@ -28,7 +28,7 @@ export const FETCH_ANSWER_MAX_BYTES = 1024 * 1024;
 export function fetchOver(
   runtime: Pick<Runtime, "dial" | "clock">,
   judge?: ChainJudge,
-): (request: Request) => Promise<Response> {
+): Fetch {
   const faults = new Faults();
   return async (request) => {
     const url = new URL(request.url);

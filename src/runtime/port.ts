@@ -219,6 +219,9 @@ export interface HttpOptions {
   fetch(request: Request, remote: Address): Response | Promise<Response>;
 }
 
+/** Sends an HTTP request, as the global `fetch` does. */
+export type Fetch = (request: Request) => Promise<Response>;
+
 /** A pending call; `cancel` is idempotent. */
 export interface Timer {
   /** Cancels the call if it hasn't run yet. */

@@ -90,7 +90,6 @@ export abstract class PromiseStream<Read> extends StreamBase {
 
   /** The underlying stream failed. Must not be called from within a call by the owner. */
   protected broken(error: unknown): void {
-    this.#writeInFlight = false;
     if (this.dead) return;
     this.dead = true;
     this.destroy(false);
@@ -132,6 +131,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
       this.writingDone();
       this.#finishIfOver();
     } catch (error) {
+      this.#writeInFlight = false;
       this.broken(error);
     }
   }

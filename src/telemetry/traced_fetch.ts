@@ -4,10 +4,8 @@
  * @module
  */
 import { errorMessage } from "../errors.ts";
+import type { Fetch } from "../runtime/port.ts";
 import { noTracer, type Tracer } from "./tracing.ts";
-
-/** Sends a request. */
-type Fetch = (request: Request) => Promise<Response>;
 
 /** A `fetch` whose requests are spans; they end when the response's head has arrived. Paths should be few. */
 export function tracedFetch(fetch: Fetch, tracer: Tracer = noTracer): Fetch {

@@ -164,6 +164,36 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     }
   });
 
+  test("of many that want one name at once, one gets it", async (store) => {
+    const wanting = Array.from(
+      { length: 12 },
+      (_, index) => someAgent("one", { id: `agent_${index}`, hostnames: [`n${index}.example.org`] }),
+    );
+    const outcomes = await Promise.allSettled(wanting.map((agent) => add(store, agent)));
+    const refused = outcomes.flatMap((outcome) => outcome.status === "rejected" ? [outcome.reason] : []);
+    assert.equal(refused.length, 11);
+    for (const reason of refused) assert.ok(conflict("name")(reason), String(reason));
+  });
+
+  test("an agent that enrols while it is suspended stays suspended", async (store) => {
+    const detail = { atMs: NOW_MS, action: "agent.enrolled", request: "r", detail: {} };
+    const agents = Array.from({ length: 30 }, (_, index) => someAgent(`n${index}`));
+    for (const agent of agents) {
+      await store.addAgent(agent, { digest: agent.id, expiresAtMs: NOW_MS + 10 }, entry("agent.added"));
+    }
+    const suspend = (agent: Agent) =>
+      store.changeAgent({ ...agent, state: "suspended", revision: 2 }, undefined, entry("agent.suspended"));
+    for (const agent of agents) {
+      const [suspended] = await Promise.allSettled([
+        suspend(agent),
+        store.enrol(agent.id, "key", NOW_MS, detail),
+      ]);
+      const { state, publicKey } = (await store.agent(agent.id))!;
+      assert.equal(state, suspended.status === "fulfilled" ? "suspended" : "active");
+      assert.ok(publicKey === "key" || suspended.status === "fulfilled");
+    }
+  });
+
   test("lists agents by name, page by page, of one tenant, by state and by search", async (store) => {
     for (let index = 0; index < 25; index++) {
       const name = `n${String(index).padStart(2, "0")}`;
@@ -351,7 +381,7 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
       usage: [usage("2026-11-27", 5), usage("2026-11-28", 7), usage("2026-12-01", 1)],
     });
     assert.equal(await store.applyReport(second, NOW_MS), true);
-    assert.deepEqual(await store.lastReport("edge-1"), { epoch: "e1", seq: 2 });
+    assert.equal(await store.applyReport(second, NOW_MS), false);
     assert.equal((await store.session("s1"))?.streams, 3);
     const page = await store.sessions({ limit: 1, agent: "agent_a" });
     assert.equal(page.items.length, 1);
@@ -369,6 +399,59 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     assert.equal((await store.monthUsed(["agent_a", "agent_b"], "2026-11")).get("agent_a"), 3 * 22);
     await store.removeAgent("agent_a", entry("agent.removed"));
     assert.equal((await store.usage({ from: "2026-11-01", to: "2026-11-30" }))[0]?.name, "a");
+  });
+
+  test("applies a report once that arrives several times at once", async (store) => {
+    const usage = {
+      agent: "agent_a",
+      tenant: "default",
+      day: "2026-11-27",
+      bytesToAgent: 1,
+      bytesToVisitor: 1,
+    };
+    const first = report(1, { fresh: true, usage: [{ ...usage, streams: 1, connectedMs: 1 }] });
+    const outcomes = await Promise.all(Array.from({ length: 6 }, () => store.applyReport(first, NOW_MS)));
+    assert.equal(outcomes.filter((applied) => applied).length, 1);
+    assert.equal((await store.monthUsed(["agent_a"], "2026-11")).get("agent_a"), 2);
+  });
+
+  test("ends the sessions of an edge that is silent at two looks", async (store) => {
+    await store.applyReport(report(1, { sessions: [live("s1", "agent_a")] }), NOW_MS);
+    await store.applyReport(report(1, { edge: "edge-2", sessions: [live("s2", "agent_b")] }), NOW_MS);
+    await store.applyReport(report(1, { edge: "edge-3" }), NOW_MS);
+    const none = await store.endSilent(new Map(), NOW_MS, NOW_MS);
+    assert.deepEqual([...none], []);
+    const first = await store.endSilent(none, NOW_MS + 10, NOW_MS + 20);
+    assert.deepEqual([...first].sort(), [["edge-1", NOW_MS], ["edge-2", NOW_MS]]);
+    assert.ok(await store.session("s1"));
+    await store.applyReport(report(2, { edge: "edge-2" }), NOW_MS + 5);
+    const second = await store.endSilent(first, NOW_MS + 30, NOW_MS + 40);
+    assert.deepEqual([...second], [["edge-2", NOW_MS + 5]]);
+    assert.equal(await store.session("s1"), undefined);
+    assert.ok(await store.session("s2"));
+  });
+
+  test("forgets an edge's count when nothing was heard of it for two months", async (store) => {
+    await store.applyReport(report(1), NOW_MS);
+    await store.sweep(NOW_MS + 30 * DAY_MS);
+    assert.equal(await store.applyReport(report(1), NOW_MS), false);
+    await store.sweep(NOW_MS + 63 * DAY_MS);
+    assert.equal(await store.applyReport(report(1), NOW_MS), true);
+  });
+
+  test("a report may name a session, and an agent's day, twice", async (store) => {
+    const used = {
+      agent: "agent_a",
+      tenant: "default",
+      day: "2026-11-27",
+      bytesToAgent: 1,
+      bytesToVisitor: 0,
+    };
+    const usage = Array.from({ length: 120 }, () => ({ ...used, streams: 1, connectedMs: 1 }));
+    const sessions = Array.from({ length: 120 }, (_, streams) => live("s1", "agent_a", { streams }));
+    await store.applyReport(report(1, { sessions, usage }), NOW_MS);
+    assert.equal((await store.session("s1"))?.streams, 119);
+    assert.equal((await store.monthUsed(["agent_a"], "2026-11")).get("agent_a"), 120);
   });
 
   test("forgets the oldest of its logs, a bounded number at a time, and nothing younger", async (store) => {

@@ -99,11 +99,12 @@ export function storeWebhooksSuite(open: () => Promise<Store>, skip: string | fa
     assert.equal((await events(store)).at(-1)?.event, "agent.online");
   });
 
-  test("the sessions of an edge that is forgotten end too", async (store) => {
+  test("the sessions of an edge that is silent end too", async (store) => {
     await add(store, hook("h", { events: ["agent.offline"] }));
     await store.applyReport(report(1, { sessions: [live("s1", "hostname:x.example.org")] }), NOW_MS);
-    await store.sweep(NOW_MS + 2 * DAY_MS);
-    await store.noteTime(NOW_MS + 3 * DAY_MS);
+    const silent = await store.endSilent(new Map(), NOW_MS + 10, NOW_MS + 20);
+    await store.endSilent(silent, NOW_MS + 30, NOW_MS + 40);
+    await store.noteTime(NOW_MS + DAY_MS);
     const [told] = await events(store);
     // It has no entry among the agents.
     assert.deepEqual([told?.event, told?.data.agent, told?.data.name], ["agent.offline", null, null]);

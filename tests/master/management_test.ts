@@ -249,6 +249,10 @@ test("a token for a name of one agent by another key is that agent's", async (ma
   const claim = readAgentClaim(openToken(master.ring, token.body.token, WALL_MS / 1000).extra);
   assert.deepEqual([claim.id, claim.limits], [body.id, { streams: 3 }]);
   await master.must(201, "POST", "/v1/tokens", { hostname: "nobodys.example.org" });
+  // No key gets a token that outlives its agent.
+  await master.must(200, "PATCH", "/v1/agents/a", { expires_at: new Date(WALL_MS + 60_000).toISOString() });
+  const short = await master.must(201, "POST", "/v1/tokens", { hostname: "a.example.org" });
+  assert.ok(short.body.valid <= WALL_MS / 1000 + 60);
 });
 
 test("API keys have scopes and a tenant, and see nothing of another", async (master) => {

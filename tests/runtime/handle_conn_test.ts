@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, it } from "node:test";
+import fc from "fast-check";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { ACCEPT_BURST } from "../../src/runtime/deno/accept_pace.ts";
 import { HandleConn } from "../../src/runtime/deno/handle_conn.ts";
@@ -43,12 +44,13 @@ class FakeHandle {
   getpeername = (name: Record<string, unknown>) =>
     Object.assign(name, { address: REMOTE.host, port: REMOTE.port }) && 0;
   getsockname = this.getpeername;
-  fdForIpc = () => DESCRIPTOR;
+  fdForIpc = (): number => DESCRIPTOR;
   useUserBuffer = () => {};
   setNoDelay = () => 0;
   bindWithFlags = () => 0;
   readStart = () => this.#note("readStart");
   readStop = () => this.#note("readStop");
+  shutdown = () => this.#note("shutdown");
   reset = () => this.#note("reset");
   close = () => void this.#note("close");
   #note(call: string): number {
@@ -105,7 +107,7 @@ function handlesOf(make: () => FakeHandle): TcpHandles {
   );
 }
 
-function open(sockets?: SystemSockets) {
+function connected(sockets?: SystemSockets) {
   const handle = new FakeHandle();
   const shared = { ...makeShared(), handles: handlesOf(() => handle), sockets };
   const conn = new HandleConn(handle as unknown as TcpHandle, REMOTE, shared);
@@ -125,7 +127,7 @@ describe("HandleConn", () => {
   });
 
   it("keeps what the handle is writing until it is written, also when it is aborted meanwhile", () => {
-    const { handle, conn, events, shared } = open();
+    const { handle, conn, events, shared } = connected();
     handle.room = 10;
     const source = new Uint8Array(512 * KiB).fill(7);
     assert.equal(conn.write(source), false);
@@ -139,11 +141,12 @@ describe("HandleConn", () => {
     conn.write(source);
     const inFlight = handle.writing!.bytes;
     conn.abort();
+    assert.equal(handle.writing!.request.buffer, inFlight);
     for (let i = 0; i < 64; i++) assert.notEqual(shared.pool.take(3).buffer, inFlight.buffer);
   });
 
   it("ends with an error when the peer no longer reads", () => {
-    const { handle, conn, events } = open();
+    const { handle, conn, events } = connected();
     handle.room = 0;
     conn.write(new Uint8Array(1));
     handle.writing!.request.oncomplete(EPIPE);
@@ -152,7 +155,7 @@ describe("HandleConn", () => {
   });
 
   it("lets others have their turn after a read in bulk, and reads on after it", async () => {
-    const { handle, events } = open();
+    const { handle, events } = connected();
     handle.arrive(10);
     assert.deepEqual(handle.calls, ["readStart"]);
     handle.arrive(64 * KiB);
@@ -170,7 +173,7 @@ describe("HandleConn", () => {
         calls.push("send", descriptor, length) && length - 1,
       close: (descriptor: number) => calls.push("close", descriptor),
     };
-    const { handle, conn } = open(new SystemSockets(library));
+    const { handle, conn } = connected(new SystemSockets(library));
     handle.close = () => void calls.push("handle");
     handle.room = 0;
     conn.write(new Uint8Array(64 * KiB));
@@ -180,6 +183,49 @@ describe("HandleConn", () => {
     assert.equal(conn.bufferedBytes, 64 * KiB + 1);
     conn.abort();
     assert.deepEqual(calls, ["send", DESCRIPTOR, 64 * KiB, "close", DESCRIPTOR, "handle"]);
+  });
+});
+
+describe("DirectWriter", () => {
+  it("isn't used once it was closed, whatever arrives and is written in which order", () => {
+    const steps = [
+      "arrive",
+      "write",
+      "written",
+      "pause",
+      "resume",
+      "closeWrite",
+      "release",
+      "abort",
+    ] as const;
+    let closes = 0;
+    fc.assert(fc.property(fc.array(fc.constantFrom(...steps), { minLength: 3 }), (taken) => {
+      let open = 0;
+      const library = {
+        send: (_: number, bytes: Bytes) => {
+          assert.equal(open, 1);
+          return bytes.length >> 1;
+        },
+        close: () => open--,
+      };
+      const { handle, conn } = connected(new SystemSockets(library));
+      handle.fdForIpc = () => ++open;
+      for (const step of [...taken, "write"] as const) {
+        handle.room = 20 * KiB;
+        if (step === "arrive") handle.arrive(100);
+        else if (step === "write") conn.write(new Uint8Array(64 * KiB));
+        else if (step === "written") {
+          const { writing } = handle;
+          handle.writing = undefined;
+          writing?.request.oncomplete(0);
+        } else conn[step]();
+      }
+      if (handle.calls.includes("close")) {
+        closes++;
+        assert.equal(open, 0);
+      }
+    }));
+    assert.ok(closes > 20, `${closes} were closed`);
   });
 });
 

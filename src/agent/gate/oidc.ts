@@ -9,7 +9,7 @@ import { randomBytes } from "node:crypto";
 import { jwtVerify, SignJWT } from "jose";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { type IdentityClaims, SignIn } from "../../oidc/sign_in.ts";
-import type { Clock } from "../../runtime/port.ts";
+import type { Clock, Fetch } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import { type Field, fieldOf, fieldsWithout } from "../../wire/http1/fields.ts";
@@ -49,7 +49,7 @@ interface OidcGateOptions {
   /** The provider may be reached by plain HTTP; for tests. */
   readonly insecure?: boolean;
   /** Sends requests to the provider. Defaults to the platform's. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
 }
 
 /** The signed-in user. */

@@ -5,7 +5,7 @@
  * @module
  */
 import { errorMessage, SallyportError } from "../../errors.ts";
-import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
+import { type ByteStream, DIAL_TIMEOUT_MS, type Fetch, type Runtime } from "../../runtime/port.ts";
 import { BufferPool } from "../../runtime/out_queue.ts";
 import { Faults } from "../../runtime/shared.ts";
 import type { Logger } from "../../telemetry/log.ts";
@@ -49,7 +49,7 @@ export interface ServiceConnectorsOptions {
   /** Answers the requests of services without a target to dial, such as a fetch handler in the same process. */
   readonly handler?: HttpHandler;
   /** Sends requests to sign-in providers. Defaults to the platform's. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
 }
 
 /** Creates connectors for services whose TLS is terminated here. */

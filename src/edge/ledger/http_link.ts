@@ -6,7 +6,7 @@
 import type { FernetRing } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
 import { makeStreamKey, sealEdgeProof, StreamOpener } from "../../protocol/token/edge_proof.ts";
-import type { Clock } from "../../runtime/port.ts";
+import type { Clock, Fetch } from "../../runtime/port.ts";
 import { tracedFetch } from "../../telemetry/traced_fetch.ts";
 import type { Tracer } from "../../telemetry/tracing.ts";
 import {
@@ -36,7 +36,7 @@ interface HttpLinkOptions {
   readonly ring: FernetRing;
   readonly clock: Clock;
   /** For tests. Defaults to the platform's `fetch`. */
-  readonly fetch?: (request: Request) => Promise<Response>;
+  readonly fetch?: Fetch;
   /** Tracer for requests. Defaults to no tracing. */
   readonly tracer?: Tracer;
 }

@@ -9,11 +9,11 @@ import { randomBytes } from "node:crypto";
 import { errorMessage } from "../../errors.ts";
 import type { Clock, Timer } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
-import type {
-  EdgeMessage,
-  EdgeReport,
-  ReportedUsage,
-  ReportReceipt,
+import {
+  type EdgeMessage,
+  type EdgeReport,
+  mergedUsage,
+  type ReportReceipt,
 } from "../../wire/control/control_messages.ts";
 import type { EdgeLedger, ReportBody } from "./ledger.ts";
 
@@ -220,27 +220,12 @@ function merged(first: EdgeReport, second: ReportBody): EdgeReport {
   const sessions = new Map(second.fresh ? [] : first.sessions.map((session) => [session.id, session]));
   for (const session of second.sessions) sessions.set(session.id, session);
   for (const id of second.closed) sessions.delete(id);
-  const usage = new Map<string, ReportedUsage>();
-  for (const used of [...first.usage, ...second.usage]) {
-    const key = `${used.day}/${used.agent}`;
-    const before = usage.get(key);
-    usage.set(
-      key,
-      before === undefined ? used : {
-        ...used,
-        bytesToAgent: before.bytesToAgent + used.bytesToAgent,
-        bytesToVisitor: before.bytesToVisitor + used.bytesToVisitor,
-        streams: before.streams + used.streams,
-        connectedMs: before.connectedMs + used.connectedMs,
-      },
-    );
-  }
   return {
     ...first,
     fresh: first.fresh || second.fresh,
     sessions: [...sessions.values()],
     closed: second.fresh ? [] : [...first.closed, ...second.closed],
-    usage: [...usage.values()],
+    usage: mergedUsage([...first.usage, ...second.usage]),
     watched: second.watched,
   };
 }

@@ -5,6 +5,7 @@
  */
 import { type Insertable, type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { mergedUsage, type ReportedUsage } from "../../wire/control/control_messages.ts";
 import { TOKEN_TTL_MAX_S } from "../../protocol/token/token.ts";
 import type {
   Agent,
@@ -24,6 +25,7 @@ import type {
   Webhook,
   WebhookDelivery,
 } from "../model.ts";
+import { nameBatches, rowBatches } from "./batches.ts";
 import { readCursor, writeCursor } from "./cursor.ts";
 import { type Database, openDatabase } from "./database.ts";
 import type { Tables } from "./schema.ts";
@@ -39,6 +41,7 @@ import {
   ownerOf,
   type Page,
   type SessionQuery,
+  type SilentEdges,
   type Store,
   StoreConflict,
   type TakenDelivery,
@@ -61,12 +64,10 @@ import {
 
 /** How long changes are kept for a disconnected edge; after that it receives the full state. */
 export const CHANGES_KEPT_MS = 24 * 3_600_000;
-/** An edge that hasn't reported for this long is removed with its sessions. */
-export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
+/** How long the number of an edge's last report is kept, by which a repeated report is recognised. */
+export const REPORTS_COUNTED_MS = 62 * 24 * 3_600_000;
 /** The protocol version of a session without one. */
 const NO_VERSION = -1;
-/** Names per query; SQLite and PostgreSQL limit the number of parameters. */
-const NAMES_PER_QUERY = 500;
 
 /** Opens a store; see `openDatabase`. */
 export async function openStore(place: string): Promise<Store> {
@@ -88,6 +89,7 @@ class SqlStore implements Store {
 
   addAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
+      await this.#lockNames(tx);
       await claimName(tx, agent);
       await tx.insertInto("agents").values(agentRow(agent)).execute();
       await this.#claimHostnames(tx, agent);
@@ -149,6 +151,7 @@ class SqlStore implements Store {
 
   changeAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
+      await this.#lockNames(tx);
       const before = await tx.selectFrom("agents").selectAll().where("id", "=", agent.id).executeTakeFirst();
       if (before === undefined || before.revision !== agent.revision - 1) {
         throw new StoreConflict("revision", "the agent has been changed meanwhile");
@@ -236,8 +239,9 @@ class SqlStore implements Store {
     return this.#write(async (tx): Promise<Enrolment> => {
       const code = await tx.selectFrom("join_codes").selectAll().where("digest", "=", digest)
         .executeTakeFirst();
-      const row = code &&
-        await tx.selectFrom("agents").selectAll().where("id", "=", code.agent).executeTakeFirst();
+      // Locked: a suspension at the same time must neither be lost nor be overtaken.
+      const row = code && await tx.selectFrom("agents").selectAll().where("id", "=", code.agent)
+        .$if(this.kind === "postgres", (query) => query.forUpdate()).executeTakeFirst();
       if (code === undefined || row === undefined) return { refused: "unknown" };
       // The response to the first attempt may have been lost.
       if (code.used_at !== null) {
@@ -319,6 +323,8 @@ class SqlStore implements Store {
 
   addFernetKey(key: StoredFernetKey, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
+      // First, because its lock makes each addition see the position of the one before.
+      await this.#addChange(tx, { kind: "keys" }, audit.atMs);
       const { position } = await tx.selectFrom("fernet_keys")
         .select(({ fn }) => fn.coalesce(fn.max("position"), sql<number>`0`).as("position"))
         .executeTakeFirstOrThrow();
@@ -329,7 +335,6 @@ class SqlStore implements Store {
         created_at: key.createdAtMs,
         position: Number(position) + 1,
       }).execute();
-      await this.#addChange(tx, { kind: "keys" }, audit.atMs);
       await addAudit(tx, audit);
     });
   }
@@ -409,12 +414,13 @@ class SqlStore implements Store {
   applyReport(report: EdgeReport, nowMs: number): Promise<boolean> {
     return this.#write(async (tx) => {
       const { edge, epoch, seq } = report;
+      // The row exists before it is locked, so that an edge's first report counts once too.
+      await tx.insertInto("edges").values({ edge, epoch, seq: 0, seen_at: nowMs })
+        .onConflict((conflict) => conflict.doNothing()).execute();
       const known = await tx.selectFrom("edges").selectAll().where("edge", "=", edge)
-        .$if(this.kind === "postgres", (query) => query.forUpdate()).executeTakeFirst();
-      if (known !== undefined && known.epoch === epoch && seq <= known.seq) return false;
-      await tx.insertInto("edges").values({ edge, epoch, seq, seen_at: nowMs })
-        .onConflict((conflict) => conflict.column("edge").doUpdateSet({ epoch, seq, seen_at: nowMs }))
-        .execute();
+        .$if(this.kind === "postgres", (query) => query.forUpdate()).executeTakeFirstOrThrow();
+      if (known.epoch === epoch && seq <= known.seq) return false;
+      await tx.updateTable("edges").set({ epoch, seq, seen_at: nowMs }).where("edge", "=", edge).execute();
       const ended: string[] = [];
       const end = async (ids?: readonly string[]) => {
         let query = tx.deleteFrom("sessions").where("edge", "=", edge);
@@ -422,18 +428,27 @@ class SqlStore implements Store {
         ended.push(...(await query.returning("agent").execute()).map(({ agent }) => agent));
       };
       if (report.fresh) await end();
-      for (const batch of batches(report.closed)) await end(batch);
-      for (const session of report.sessions) {
-        const { streams, bytesToAgent: bytes_to_agent, bytesToVisitor: bytes_to_visitor } = session;
-        await tx.insertInto("sessions").values(sessionRow({ ...session, edge }))
+      for (const batch of nameBatches(report.closed)) await end(batch);
+      // A statement can't insert a row twice.
+      const sessions = new Map(
+        report.sessions.map((session) => [session.id, sessionRow({ ...session, edge })]),
+      );
+      for (const batch of rowBatches([...sessions.values()])) {
+        await tx.insertInto("sessions").values(batch)
           .onConflict((conflict) =>
-            conflict.column("id").doUpdateSet({ streams, bytes_to_agent, bytes_to_visitor })
+            conflict.column("id").doUpdateSet(({ ref }) => ({
+              streams: ref("excluded.streams"),
+              bytes_to_agent: ref("excluded.bytes_to_agent"),
+              bytes_to_visitor: ref("excluded.bytes_to_visitor"),
+            }))
           )
           .execute();
       }
       // In a fixed order, so that concurrent reports of two edges don't block each other.
-      const usage = report.usage.toSorted((a, b) => a.agent < b.agent ? -1 : 1);
-      for (const used of usage) await addUsage(tx, used);
+      const usage = mergedUsage(report.usage).sort((a, b) =>
+        a.agent < b.agent || (a.agent === b.agent && a.day < b.day) ? -1 : 1
+      );
+      for (const batch of rowBatches(usage)) await addUsage(tx, batch);
       const events = new EventWriter(tx);
       // A session that began and ended between two reports left only its usage.
       const left = [...ended, ...usage.map(({ agent }) => agent)];
@@ -443,11 +458,24 @@ class SqlStore implements Store {
     });
   }
 
-  lastReport(edge: string): Promise<{ epoch: string; seq: number } | undefined> {
-    return this.#read(async (db) => {
-      const row = await db.selectFrom("edges").select(["epoch", "seq"]).where("edge", "=", edge)
-        .executeTakeFirst();
-      return row && { ...row };
+  endSilent(silent: SilentEdges, beforeMs: number, nowMs: number): Promise<SilentEdges> {
+    return this.#write(async (tx) => {
+      const rows = await tx.selectFrom("edges").select(["edge", "seen_at"]).where("seen_at", "<", beforeMs)
+        .where(({ exists, selectFrom }) =>
+          exists(selectFrom("sessions").select("id").whereRef("sessions.edge", "=", "edges.edge"))
+        )
+        .$if(this.kind === "postgres", (query) => query.forUpdate()).execute();
+      const left = new Map<string, number>();
+      for (const { edge, seen_at } of rows) {
+        if (silent.get(edge) !== seen_at) {
+          left.set(edge, seen_at);
+          continue;
+        }
+        const ended = await tx.deleteFrom("sessions").where("edge", "=", edge).returning("agent").execute();
+        const agents = ended.map(({ agent }) => agent);
+        await noteSessions(tx, { edge, sessions: [] }, agents, nowMs, new EventWriter(tx));
+      }
+      return left;
     });
   }
 
@@ -503,7 +531,7 @@ class SqlStore implements Store {
   sessionCounts(agents: readonly string[]): Promise<ReadonlyMap<string, number>> {
     return this.#read(async (db) => {
       const counts = new Map<string, number>();
-      for (const batch of batches(agents)) {
+      for (const batch of nameBatches(agents)) {
         const rows = await db.selectFrom("sessions").select(["agent", (eb) => eb.fn.countAll().as("count")])
           .where("agent", "in", batch).groupBy("agent").execute();
         for (const { agent, count } of rows) counts.set(agent, Number(count));
@@ -549,7 +577,7 @@ class SqlStore implements Store {
   monthUsed(agents: readonly string[], month: string): Promise<ReadonlyMap<string, number>> {
     return this.#read(async (db) => {
       const used = new Map<string, number>();
-      for (const batch of batches(agents)) {
+      for (const batch of nameBatches(agents)) {
         const rows = await db.selectFrom("usage")
           .select(["agent", sql<number>`sum(bytes_to_agent + bytes_to_visitor)`.as("bytes")])
           .where("agent", "in", batch).where("day", ">=", `${month}-01`).where("day", "<=", `${month}-31`)
@@ -687,22 +715,7 @@ class SqlStore implements Store {
         .execute();
       await tx.deleteFrom("removed_agents").where("removed_at", "<", nowMs - TOKEN_TTL_MAX_S * 1000)
         .execute();
-      const gone = await tx.selectFrom("edges").select("edge").where(
-        "seen_at",
-        "<",
-        nowMs - EDGE_FORGOTTEN_MS,
-      )
-        .execute();
-      for (const { edge } of gone) {
-        const ended = await tx.deleteFrom("sessions").where("edge", "=", edge).returning("agent").execute();
-        await noteSessions(
-          tx,
-          { edge, sessions: [] },
-          ended.map(({ agent }) => agent),
-          nowMs,
-          new EventWriter(tx),
-        );
-      }
+      await tx.deleteFrom("edges").where("seen_at", "<", nowMs - REPORTS_COUNTED_MS).execute();
       await tx.deleteFrom("told").where("at", "<", nowMs - TOLD_KEPT_MS).execute();
     });
   }
@@ -755,12 +768,18 @@ class SqlStore implements Store {
     await tx.insertInto("changes").values({ at: atMs, body: JSON.stringify(body) }).execute();
   }
 
+  /**
+   * Makes transactions that reserve names wait for one another: of two that reserve the same one, or a wildcard and a
+   * name below it, one must see the other's.
+   */
+  async #lockNames(tx: Transaction<Tables>): Promise<void> {
+    if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72901)`.execute(tx);
+  }
+
   /** Reserves an agent's hostnames for its owner. */
   async #claimHostnames(tx: Transaction<Tables>, agent: Agent): Promise<void> {
     const { id, tenant, hostnames } = agent;
     const owner = ownerOf(agent);
-    // Serialized: of two that concurrently reserve a wildcard and a name below it, one must see the other's.
-    if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72901)`.execute(tx);
     for (const [position, name] of hostnames.entries()) {
       await tx.insertInto("hostnames").values({ name, owner, tenant })
         .onConflict((conflict) => conflict.doNothing()).execute();
@@ -867,8 +886,8 @@ async function addAudit(tx: Transaction<Tables>, { atMs, detail, ...entry }: Aud
   await tx.insertInto("audit").values({ ...entry, at: atMs, detail: JSON.stringify(detail) }).execute();
 }
 
-async function addUsage(tx: Transaction<Tables>, used: Omit<UsageRow, "name">): Promise<void> {
-  const row = {
+async function addUsage(tx: Transaction<Tables>, usage: readonly ReportedUsage[]): Promise<void> {
+  const rows = usage.map((used) => ({
     agent: used.agent,
     day: used.day,
     tenant: used.tenant,
@@ -876,14 +895,14 @@ async function addUsage(tx: Transaction<Tables>, used: Omit<UsageRow, "name">): 
     bytes_to_visitor: used.bytesToVisitor,
     streams: used.streams,
     connected_ms: used.connectedMs,
-  };
-  await tx.insertInto("usage").values(row)
+  }));
+  await tx.insertInto("usage").values(rows)
     .onConflict((conflict) =>
       conflict.columns(["agent", "day"]).doUpdateSet(({ eb, ref }) => ({
-        bytes_to_agent: eb(ref("usage.bytes_to_agent"), "+", row.bytes_to_agent),
-        bytes_to_visitor: eb(ref("usage.bytes_to_visitor"), "+", row.bytes_to_visitor),
-        streams: eb(ref("usage.streams"), "+", row.streams),
-        connected_ms: eb(ref("usage.connected_ms"), "+", row.connected_ms),
+        bytes_to_agent: eb(ref("usage.bytes_to_agent"), "+", ref("excluded.bytes_to_agent")),
+        bytes_to_visitor: eb(ref("usage.bytes_to_visitor"), "+", ref("excluded.bytes_to_visitor")),
+        streams: eb(ref("usage.streams"), "+", ref("excluded.streams")),
+        connected_ms: eb(ref("usage.connected_ms"), "+", ref("excluded.connected_ms")),
       }))
     ).execute();
 }
@@ -911,7 +930,7 @@ function agentRow(agent: Agent): Insertable<Tables["agents"]> {
 
 async function withHostnames(db: Db, rows: readonly Selectable<Tables["agents"]>[]): Promise<Agent[]> {
   const byAgent = new Map<string, string[]>();
-  for (const batch of batches(rows.map(({ id }) => id))) {
+  for (const batch of nameBatches(rows.map(({ id }) => id))) {
     const found = await db.selectFrom("agent_hostnames").select(["agent", "name"]).where("agent", "in", batch)
       .orderBy("agent").orderBy("position").execute();
     for (const { agent, name } of found) byAgent.set(agent, [...byAgent.get(agent) ?? [], name]);
@@ -989,10 +1008,4 @@ function sessionOf(row: Selectable<Tables["sessions"]>): LiveSession {
     bytesToAgent: row.bytes_to_agent,
     bytesToVisitor: row.bytes_to_visitor,
   };
-}
-
-function batches(items: readonly string[]): string[][] {
-  const cut: string[][] = [];
-  for (let at = 0; at < items.length; at += NAMES_PER_QUERY) cut.push(items.slice(at, at + NAMES_PER_QUERY));
-  return cut;
 }

@@ -48,6 +48,9 @@ export interface AgentQuery extends PageQuery {
   readonly state?: Agent["state"];
 }
 
+/** Edges that haven't reported for a while, each with the time of its last report. */
+export type SilentEdges = ReadonlyMap<string, number>;
+
 /** The last contact with an agent. */
 export interface AgentContact {
   /** When its last session ended. */
@@ -203,8 +206,11 @@ export interface Store {
    * up become webhook events.
    */
   applyReport(report: EdgeReport, nowMs: number): Promise<boolean>;
-  /** The edge's epoch and last applied report. */
-  lastReport(edge: string): Promise<{ readonly epoch: string; readonly seq: number } | undefined>;
+  /**
+   * Edges that haven't reported since `beforeMs` although they had sessions, each with the time of its last report.
+   * Ends the sessions of those that are in `silent`, the answer to the call before, and haven't reported since then.
+   */
+  endSilent(silent: SilentEdges, beforeMs: number, nowMs: number): Promise<SilentEdges>;
   session(id: string): Promise<LiveSession | undefined>;
   sessions(query: SessionQuery): Promise<Page<LiveSession>>;
   /** Number of live sessions of these agents; those without any are absent. */
@@ -257,7 +263,7 @@ export interface Store {
   keepAnswer(id: string, answer: KeptAnswer & { readonly status: number }): Promise<void>;
   dropAnswer(id: string): Promise<void>;
 
-  /** Deletes expired data: nonces, codes, responses, changes, edges that no longer report. */
+  /** Deletes expired data: nonces, codes, responses, changes, the counts of edges that no longer report. */
   sweep(nowMs: number): Promise<void>;
   /**
    * Deletes the oldest entries of each log, at most `max` of each, so that others don't wait long; returns whether

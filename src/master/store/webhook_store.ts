@@ -18,6 +18,7 @@ import {
   type Webhook,
   type WebhookDelivery,
 } from "../model.ts";
+import { nameBatches, rowBatches } from "./batches.ts";
 import type { StoreKind } from "./database.ts";
 import type { Tables } from "./schema.ts";
 
@@ -30,12 +31,17 @@ export const CERTIFICATE_WARNING_MS = 14 * 24 * 3_600_000;
 const CERTIFICATE_WARNING_SHARE = 1 / 5;
 /** Time-based webhook events per transaction. */
 const TIMED_EVENTS_MAX = 500;
-/** Names per query; SQLite and PostgreSQL limit the number of parameters. */
-const NAMES_PER_QUERY = 500;
 /** Retention of the record that a month's quota was reported. */
 export const TOLD_KEPT_MS = 62 * 24 * 3_600_000;
 
 type Tx = Transaction<Tables>;
+
+/** An event about an agent, which the writer names in its data. */
+interface AgentEvent extends MasterEvent {
+  readonly agent: string;
+  /** Given where the agent may have no entry, because its token comes from another key. */
+  readonly hostname?: string;
+}
 
 /** Converts the events of one transaction into messages for the webhooks that want them. */
 export class EventWriter {
@@ -46,19 +52,22 @@ export class EventWriter {
     this.#tx = tx;
   }
 
-  async add(event: MasterEvent): Promise<void> {
-    for (const entry of await (this.#webhooks ??= this.#load())) {
+  async add({ agent, hostname, ...event }: AgentEvent): Promise<void> {
+    const wanting = (await (this.#webhooks ??= this.#load())).filter(({ webhook }) =>
+      webhook.events.includes(event.type) &&
+      (webhook.tenant === ALL_TENANTS || webhook.tenant === event.tenant)
+    );
+    if (wanting.length === 0) return;
+    const data = { ...await agentMembers(this.#tx, agent, hostname), ...event.data };
+    for (const entry of wanting) {
       const { webhook } = entry;
-      const wanted = webhook.events.includes(event.type) &&
-        (webhook.tenant === ALL_TENANTS || webhook.tenant === event.tenant);
-      if (!wanted) continue;
       if (entry.waiting >= WEBHOOK_WAITING_MAX) {
         await this.#tx.updateTable("webhooks").set(({ eb }) => ({ dropped: eb("dropped", "+", 1) }))
           .where("id", "=", webhook.id).execute();
         continue;
       }
       entry.waiting++;
-      await addDelivery(this.#tx, webhook.id, event);
+      await addDelivery(this.#tx, webhook.id, { ...event, data });
     }
   }
 
@@ -148,38 +157,31 @@ export async function noteSessions(
   }
   // In a fixed order, so that two concurrent reports don't block each other.
   const agents = [...first.keys()].sort();
-  for (const batch of batches(agents)) {
+  for (const batch of nameBatches(agents)) {
     const known = await tx.selectFrom("presence").select(["agent", "gone_at"]).where("agent", "in", batch)
       .execute();
     const present = new Map(known.map(({ agent, gone_at }) => [agent, gone_at]));
+    const arrived: Tables["presence"][] = [];
     for (const agent of batch) {
       const goneAt = present.get(agent);
-      if (goneAt === null) continue;
-      const session = first.get(agent)!;
-      const { tenant, hostname } = session;
-      if (goneAt !== undefined) {
+      const { tenant, hostname } = first.get(agent)!;
+      if (goneAt === undefined) arrived.push({ agent, tenant, hostname, gone_at: null });
+      else if (goneAt !== null) {
         await tx.updateTable("presence").set({ gone_at: null, hostname }).where("agent", "=", agent)
           .execute();
-        continue;
       }
-      const done = await tx.insertInto("presence").values({ agent, tenant, hostname, gone_at: null })
-        .onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
-      if (Number(done.numInsertedOrUpdatedRows) === 0) continue;
-      await events.add({
-        type: "agent.online",
-        tenant,
-        atMs: nowMs,
-        data: {
-          ...await agentMembers(tx, agent, hostname),
-          edge: session.edge,
-          remote_address: session.remote,
-          transport: session.transport,
-          since: new Date(session.sinceMs).toISOString(),
-        },
-      });
+    }
+    for (const rows of rowBatches(arrived)) {
+      const added = await tx.insertInto("presence").values(rows)
+        .onConflict((conflict) => conflict.doNothing()).returning("agent").execute();
+      for (const { agent } of added) {
+        const { tenant, hostname, edge, remote, transport, sinceMs } = first.get(agent)!;
+        const data = { edge, remote_address: remote, transport, since: new Date(sinceMs).toISOString() };
+        await events.add({ type: "agent.online", tenant, atMs: nowMs, agent, hostname, data });
+      }
     }
   }
-  for (const batch of batches([...new Set(ended)].sort())) {
+  for (const batch of nameBatches([...new Set(ended)].sort())) {
     const left = await tx.selectFrom("sessions").select("agent").distinct().where("agent", "in", batch)
       .execute();
     const alive = new Set(left.map(({ agent }) => agent));
@@ -208,7 +210,7 @@ export async function noteQuotas(
   const users = [
     ...new Set(report.usage.filter(({ day }) => day.startsWith(month)).map(({ agent }) => agent)),
   ].sort();
-  for (const batch of batches(users)) {
+  for (const batch of nameBatches(users)) {
     const limited = await tx.selectFrom("agents").select(["id", "tenant", "limits"]).where("id", "in", batch)
       .where("limits", "like", "%monthly_bytes%").execute();
     if (limited.length === 0) continue;
@@ -228,7 +230,8 @@ export async function noteQuotas(
         type: "quota.reached",
         tenant,
         atMs: nowMs,
-        data: { ...await agentMembers(tx, id), month, limit_bytes: limit, used_bytes: used.get(id) },
+        agent: id,
+        data: { month, limit_bytes: limit, used_bytes: used.get(id) },
       });
     }
   }
@@ -246,7 +249,7 @@ export async function noteCertificates(
     certificates.flatMap((one) => one.names[0] === undefined ? [] : [[one.names[0], one] as const]),
   );
   const gone = before.filter(({ name }) => !named.has(name)).map(({ name }) => name);
-  for (const batch of batches(gone)) {
+  for (const batch of nameBatches(gone)) {
     await tx.deleteFrom("certificates").where("agent", "=", agent).where("name", "in", batch).execute();
   }
   for (const [name, { names, notBeforeMs, notAfterMs }] of named) {
@@ -284,11 +287,8 @@ export async function noteTime(tx: Tx, nowMs: number): Promise<void> {
     const done = await tx.deleteFrom("presence").where("agent", "=", agent).where("gone_at", "=", gone_at)
       .executeTakeFirst();
     if (Number(done.numDeletedRows) === 0) continue;
-    const data = {
-      ...await agentMembers(tx, agent, hostname),
-      since: new Date(gone_at ?? nowMs).toISOString(),
-    };
-    await events.add({ type: "agent.offline", tenant, atMs: nowMs, data });
+    const data = { since: new Date(gone_at ?? nowMs).toISOString() };
+    await events.add({ type: "agent.offline", tenant, atMs: nowMs, agent, hostname, data });
   }
   const old = await tx.selectFrom("certificates").selectAll().where("warn_at", "<=", nowMs)
     .orderBy("agent").limit(TIMED_EVENTS_MAX).execute();
@@ -306,11 +306,8 @@ export async function noteTime(tx: Tx, nowMs: number): Promise<void> {
       type: "certificate.expiring",
       tenant: owner.tenant,
       atMs: nowMs,
-      data: {
-        ...await agentMembers(tx, agent),
-        names: JSON.parse(names) as string[],
-        expires_at: new Date(expires_at).toISOString(),
-      },
+      agent,
+      data: { names: JSON.parse(names) as string[], expires_at: new Date(expires_at).toISOString() },
     });
   }
 }
@@ -348,10 +345,4 @@ export function deliveryOf(row: Selectable<Tables["deliveries"]>): WebhookDelive
     ...row.status === null ? {} : { status: row.status },
     ...row.error === null ? {} : { error: row.error },
   };
-}
-
-function batches(items: readonly string[]): string[][] {
-  const cut: string[][] = [];
-  for (let at = 0; at < items.length; at += NAMES_PER_QUERY) cut.push(items.slice(at, at + NAMES_PER_QUERY));
-  return cut;
 }

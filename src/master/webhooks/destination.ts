@@ -6,7 +6,7 @@
  */
 import { SallyportError } from "../../errors.ts";
 import { fetchOver } from "../../runtime/fetch_over.ts";
-import type { Runtime } from "../../runtime/port.ts";
+import type { Fetch, Runtime } from "../../runtime/port.ts";
 import { type Changeable, current } from "../changeable.ts";
 import { type NetworkSet, normalizeIp } from "../../wire/ip/networks.ts";
 import { isPublicAddress } from "../../wire/ip/public_networks.ts";
@@ -17,9 +17,6 @@ export const WEBHOOK_URL_MAX_LENGTH = 2_000;
 
 /** Characters of a URI (RFC 3986 §2). `URL` also accepts others, and converts them. */
 const URI = /^(?:[\w.~:/?#[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+$/;
-
-/** Sends a request to a webhook. Rejects with `access_denied` if the destination is not allowed. */
-export type WebhookFetch = (request: Request) => Promise<Response>;
 
 /** Why this can't be a webhook's address; undefined if it can. Its name is resolved when something is sent. */
 export function webhookUrlFault(text: string, own: NetworkSet | undefined): string | undefined {
@@ -36,12 +33,13 @@ export function webhookUrlFault(text: string, own: NetworkSet | undefined): stri
 
 /**
  * Sends over the internet, and to the operator's own networks if webhooks may reach them; those may also be used
- * without TLS. The name is resolved once, and the checked address is the one dialled. Redirects aren't followed.
+ * without TLS. The name is resolved once, and the checked address is the one dialled. Redirects aren't followed. Rejects with `access_denied` if the destination
+ * isn't allowed.
  */
 export function webhookFetch(
   runtime: Pick<Runtime, "dial" | "clock" | "resolve">,
   networks: Changeable<NetworkSet | undefined>,
-): WebhookFetch {
+): Fetch {
   return async (request) => {
     const own = current(networks);
     const url = new URL(request.url);

@@ -5,14 +5,14 @@
  * @module
  */
 import { errorMessage } from "../../errors.ts";
-import type { Clock, Timer } from "../../runtime/port.ts";
+import type { Clock, Fetch, Timer } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { LogSampler } from "../../telemetry/log_sampler.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { noTracer, type Tracer } from "../../telemetry/tracing.ts";
 import { VERSION } from "../../version.ts";
 import type { MasterEvent, WebhookDelivery } from "../model.ts";
 import type { DeliveryOutcome, Store, TakenDelivery } from "../store/store.ts";
-import type { WebhookFetch } from "./destination.ts";
 import { signatureHeaders } from "./signature.ts";
 
 /** Interval at which the store is polled for due webhook messages. */
@@ -40,7 +40,7 @@ export interface WebhookSenderOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics?: Metrics;
-  readonly fetch: WebhookFetch;
+  readonly fetch: Fetch;
   /** Tracer for attempts. Defaults to no tracing. */
   readonly tracer?: Tracer;
   /** Random numbers from 0 to 1 for the jitter. Defaults to `Math.random`. */
@@ -55,18 +55,20 @@ export class WebhookSender {
   #timer: Timer | undefined;
   #closed = false;
 
+  readonly #sampler: LogSampler;
+
   constructor(options: WebhookSenderOptions) {
     this.#options = options;
+    this.#sampler = new LogSampler(options);
   }
 
   /** Sends due messages repeatedly until {@link close}. */
   start(): void {
-    const { clock, log } = this.#options;
-    this.#timer = clock.after(WEBHOOK_POLL_MS, () => {
-      this.#look().catch((error) =>
-        log.warn({ error: errorMessage(error) }, "Cannot look up pending messages to webhooks")
-      )
-        .finally(() => this.#closed || this.start());
+    this.#timer = this.#options.clock.after(WEBHOOK_POLL_MS, () => {
+      this.#look().catch((error) => {
+        const fields = { error: errorMessage(error) };
+        this.#sampler.warn("messages", fields, "Cannot look up pending messages to webhooks");
+      }).finally(() => this.#closed || this.start());
     });
   }
 

@@ -36,13 +36,6 @@ export interface StallPatience {
   readonly slowMs: number;
 }
 
-/** For sessions whose streams have a window each: slow ones don't keep the others from being read. */
-export const WINDOWED_PATIENCE: StallPatience = {
-  stallMs: SESSION_STALL_MS,
-  countsBefore: true,
-  slowMs: Infinity,
-};
-
 /** Watches the streams of a session; created when it is full. */
 export class StallWatch<Stream extends StallingStream> {
   readonly #host: MuxClock;

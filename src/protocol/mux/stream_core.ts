@@ -171,7 +171,8 @@ export abstract class StreamCore<Self> implements ByteStream {
       const chunk = this.incoming.peek();
       const byteLength = chunk.length;
       this.#hand(this.#handler, chunk);
-      if (this.dead) return;
+      // Its queue was dropped, and what was in it counted as consumed.
+      if (this.dead || this.released) return;
       this.incoming.drop(byteLength);
       this.owner.consumed(this.#self, byteLength);
     }

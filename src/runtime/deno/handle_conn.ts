@@ -12,7 +12,14 @@ import { type Faults, lostError, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
 import { type SessionMarks, writeMarks } from "./write_marks.ts";
 import type { DirectWriter, SystemSockets } from "./system_sockets.ts";
-import { addressOf, END, systemError, type TcpHandle, type TcpHandles } from "./tcp_handles.ts";
+import {
+  addressOf,
+  END,
+  systemError,
+  type TcpHandle,
+  type TcpHandles,
+  type TcpRequest,
+} from "./tcp_handles.ts";
 
 /** After a read of so many bytes others have their turn: a handle goes on reading as long as bytes arrive. */
 const YIELD_BYTES = 4 * 1024;
@@ -122,6 +129,7 @@ export class HandleConn extends StreamBase implements Conn {
       // Whoever reads what is written here waits for it.
       this.#pace.mayGoOn(head.length, this.#session);
       if (this.#handles.isWriting) {
+        this.#request.buffer = head;
         this.#writingBytes = head.length;
         return;
       }
@@ -131,11 +139,12 @@ export class HandleConn extends StreamBase implements Conn {
   }
 
   /** The handle's request: one write at a time. */
-  readonly #request = { oncomplete: (status: number) => this.#written(status) };
+  readonly #request: TcpRequest = { buffer: undefined, oncomplete: (status) => this.#written(status) };
 
   #written(status: number): void {
     const byteLength = this.#writingBytes;
     this.#writingBytes = 0;
+    this.#request.buffer = undefined;
     if (this.dead) return;
     if (status !== 0) return this.#broken(status);
     const out = this.#out!;

@@ -43,6 +43,8 @@ export interface TcpHandle {
 
 /** Something that ends later. */
 export interface TcpRequest {
+  /** What is written: the handle reads it until the end without keeping it from the collector. */
+  buffer?: Bytes | undefined;
   oncomplete(status: number): void;
 }
 

@@ -68,6 +68,26 @@ export interface ReportedUsage {
   readonly connectedMs: number;
 }
 
+/** Adds up what an agent used on a day, so that each is there once. */
+export function mergedUsage(usage: Iterable<ReportedUsage>): ReportedUsage[] {
+  const merged = new Map<string, ReportedUsage>();
+  for (const used of usage) {
+    const key = `${used.day}/${used.agent}`;
+    const before = merged.get(key);
+    merged.set(
+      key,
+      before === undefined ? used : {
+        ...used,
+        bytesToAgent: before.bytesToAgent + used.bytesToAgent,
+        bytesToVisitor: before.bytesToVisitor + used.bytesToVisitor,
+        streams: before.streams + used.streams,
+        connectedMs: before.connectedMs + used.connectedMs,
+      },
+    );
+  }
+  return [...merged.values()];
+}
+
 /** An edge's changes since its last report. */
 export interface EdgeReport {
   /** The edge's name. */

@@ -10,6 +10,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { fernetKey, issueToken } from "../../support/tokens.ts";
 import { Program } from "../../cli/program.ts";
@@ -26,9 +27,15 @@ const UNNOTICED_MS = 50;
 const NAME = "a.example.org";
 const VISITORS = 4;
 const PAUSE_MS = 10;
-const WARM_UP_MS = 1_500;
-const BEFORE_MS = 2_500;
-const DURING_MS = 4_000;
+/**
+ * Quiet and attack take turns, and the visits of all turns make one sample each: a p99 of one short turn is the time of
+ * half a dozen visits, and moves by more than an attack moves it.
+ */
+const TURNS = { rounds: 3, warmUpMs: 1_500, quietMs: 1_500, attackMs: 3_000 };
+/** Where the edge's memory alone is measured. */
+const ONE_TURN = { rounds: 1, warmUpMs: 0, quietMs: 300, attackMs: 4_000 };
+/** What an attack leaves behind is over before the next quiet turn is measured. */
+const SETTLE_MS = 300;
 const VISIT_MAX_MS = 10_000;
 const ATTACKER = fileURLToPath(new URL("./attacker.ts", import.meta.url).href);
 
@@ -45,12 +52,11 @@ export interface MaliceOptions {
   readonly only?: string | undefined;
   /** More arguments of the edge. */
   readonly edge?: readonly string[];
-  /** How long its neighbours are visited before, and before that. */
-  readonly beforeMs?: number;
-  readonly warmUpMs?: number;
+  /** One turn is enough, since the edge's memory alone is measured. */
+  readonly memoryOnly?: boolean;
 }
 
-/** What became of an attack. */
+/** What became of an attack: the times of visits in its quiet turns and during it. */
 export interface MaliceRow {
   readonly attack: string;
   readonly before: { readonly p50: number; readonly p99: number };
@@ -81,7 +87,7 @@ export async function* malice(options: MaliceOptions): AsyncGenerator<MaliceRow>
 
 async function suffer(
   attack: string,
-  { runtime, edge: more = [], beforeMs = BEFORE_MS, warmUpMs = WARM_UP_MS }: MaliceOptions,
+  { runtime, edge: more = [], memoryOnly = false }: MaliceOptions,
 ): Promise<MaliceRow> {
   const folder = await mkdtemp(join(tmpdir(), "sallyport-malice-"));
   const key = fernetKey();
@@ -109,29 +115,25 @@ async function suffer(
       edge: { host: "127.0.0.1", port },
       endpointPort: port + 1,
     } as never);
-    await visits(port, warmUpMs);
-    const used = processorUse(edge.pid);
-    await used();
-    const before = await visits(port, beforeMs);
-    const usedBefore = await used();
-    const startMib = await mebibytes(edge.pid);
     const order: AttackOrder = { attack, port, fernetKey: key, edgeKey: edgeKey?.[0] ?? "" };
-    attacker = new Program([JSON.stringify(order)], {}, undefined, {
-      ...{ command: on.command, foreign: true },
-      args: [...on.args, ATTACKER],
-    });
-    await attacker.seen(/started/);
-    let peakMib = 0;
-    const watch = setInterval(
-      () => void mebibytes(edge.pid).then((now) => peakMib = Math.max(peakMib, now)),
-      100,
-    );
-    await used();
-    const during = await visits(port, DURING_MS);
-    const usedDuring = await used();
-    clearInterval(watch);
-    attacker.signal("SIGTERM");
-    const sessions = Number((await attacker.seen(/sessions (\d+)/))[1]);
+    const [before, during] = [new Turns(port, edge.pid), new Turns(port, edge.pid)];
+    const { rounds, warmUpMs, quietMs, attackMs } = memoryOnly ? ONE_TURN : TURNS;
+    await visits(port, warmUpMs);
+    let [startMib, sessions] = [0, 0];
+    for (let round = 0; round < rounds; round++) {
+      await before.take(quietMs);
+      startMib ||= await mebibytes(edge.pid);
+      attacker = new Program([JSON.stringify(order)], {}, undefined, {
+        ...{ command: on.command, foreign: true },
+        args: [...on.args, ATTACKER],
+      });
+      await attacker.seen(/started/);
+      await during.take(attackMs);
+      attacker.signal("SIGTERM");
+      sessions += Number((await attacker.seen(/sessions (\d+)/))[1]);
+      await attacker.ended;
+      await delay(SETTLE_MS);
+    }
     if (process.env["SALLYPORT_MALICE_LOG"] !== undefined) console.log(edge.stderr.slice(-3_000));
     return {
       attack,
@@ -139,8 +141,8 @@ async function suffer(
       during: quantiles(during.ms),
       failed: during.failed,
       startMib,
-      peakMib,
-      processor: { before: usedBefore, during: usedDuring },
+      peakMib: during.peakMib,
+      processor: { before: before.processor, during: during.processor },
       sessions,
     };
   } finally {
@@ -157,6 +159,36 @@ export function isBorne({ before, during, failed }: MaliceRow): boolean {
   return failed === 0 && (during.p99 <= RATIO_MAX * before.p99 || during.p99 <= UNNOTICED_MS);
 }
 
+/** The visits of a neighbour in all quiet turns, or during all turns of an attack, and what the edge used meanwhile. */
+class Turns {
+  readonly ms: number[] = [];
+  failed = 0;
+  peakMib = 0;
+  #tookMs = 0;
+  #usedSeconds = 0;
+
+  constructor(readonly port: number, readonly pid: number) {}
+
+  /** Processor seconds a second. */
+  get processor(): number {
+    return this.#usedSeconds / (this.#tookMs / 1000);
+  }
+
+  async take(forMs: number): Promise<void> {
+    const [sinceMs, used] = [performance.now(), await processorSeconds(this.pid)];
+    const watch = setInterval(
+      () => void mebibytes(this.pid).then((now) => this.peakMib = Math.max(this.peakMib, now)),
+      100,
+    );
+    const { ms, failed } = await visits(this.port, forMs);
+    clearInterval(watch);
+    this.ms.push(...ms);
+    this.failed += failed;
+    this.#usedSeconds += await processorSeconds(this.pid) - used;
+    this.#tookMs += performance.now() - sinceMs;
+  }
+}
+
 /** Visits a neighbour for this long; a visit ends with the first byte that comes back. */
 async function visits(port: number, forMs: number): Promise<{ ms: number[]; failed: number }> {
   const ms: number[] = [];
@@ -167,7 +199,7 @@ async function visits(port: number, forMs: number): Promise<{ ms: number[]; fail
       const took = await visit(port);
       if (took === undefined) failed++;
       ms.push(took ?? VISIT_MAX_MS);
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      await delay(PAUSE_MS);
     }
   }));
   return { ms, failed };
@@ -200,17 +232,10 @@ function quantiles(values: number[]): { p50: number; p99: number } {
 
 const TICKS_PER_SECOND = 100;
 
-/** Each call gives the processor seconds a second since the one before. */
-function processorUse(pid: number): () => Promise<number> {
-  let [ticks, atMs] = [0, performance.now()];
-  return async () => {
-    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
-    const fields = stat.replace(/^.*\) /, "").split(" ");
-    const [nowTicks, nowMs] = [Number(fields[11] ?? 0) + Number(fields[12] ?? 0), performance.now()];
-    const share = (nowTicks - ticks) / TICKS_PER_SECOND / ((nowMs - atMs) / 1000);
-    [ticks, atMs] = [nowTicks, nowMs];
-    return share;
-  };
+async function processorSeconds(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  const fields = stat.replace(/^.*\) /, "").split(" ");
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_PER_SECOND;
 }
 
 async function mebibytes(pid: number): Promise<number> {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { PacketType, packetType } from "../../../src/wire/curve/curve_packet.ts";
-import { SESSION_STALL_MS } from "../../../src/protocol/mux/stall_watch.ts";
+import { SESSION_HELD_STALL_MS } from "../../../src/protocol/mux/stall_watch.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { LinkOptions, Passing } from "./sim.ts";
 import { pattern, seeded, seedOf } from "../../support/seeded.ts";
@@ -223,7 +223,7 @@ describe("CurveConnection: streams", () => {
       stream.attach(collector);
     };
     for (let i = 0; i < 4; i++) pour(stage.there.open(), pattern(90_000, i));
-    stage.net.clock.run(3_000);
+    stage.net.clock.run(SESSION_HELD_STALL_MS / 2);
     assert.ok(collectors.every((one) => one.size === 0));
     for (const stream of paused) stream.resume();
     assert.ok(stage.net.clock.runUntil(() => collectors.every((one) => one.ended), 10_000));
@@ -261,13 +261,45 @@ describe("CurveConnection: streams", () => {
       }
       const other = download(stage, pattern(300_000));
       assert.ok(stage.net.clock.runUntil(() => other.ended, 5_000), `round ${round}`);
-      stage.net.clock.run(SESSION_STALL_MS);
+      stage.net.clock.run(SESSION_HELD_STALL_MS);
     }
     assert.deepEqual(
       new Set(stalled.map(({ error }) => error && errorCode(error))),
       new Set([undefined, "stream_overflow"]),
     );
     assert.ok(stalled.filter(({ closed }) => !closed).length >= 10, "those that there is room for stay");
+  });
+
+  it("streams that were read fast before nobody reads them stop no other, and none is reset", async () => {
+    const stage = await pair({ delayMs: 1 }, {
+      firstWindowBytes: 10_000,
+      windowBytes: 150_000,
+      connectionWindowBytes: 3_000_000,
+    });
+    const visitors: Collector[] = [];
+    const data = pattern(50_000);
+    for (let i = 0; i < 100; i++) {
+      const visitor = new Collector();
+      visitors.push(visitor);
+      stage.client.onStream = (stream) =>
+        stream.attach(sink({
+          data: (chunk) => {
+            visitor.data(chunk);
+            // As a kernel does for a visitor who reads nothing: it takes some, which lets the window grow.
+            if (visitor.size > 200_000) stream.pause();
+          },
+          close: (error) => visitor.close(error),
+        }));
+      const stream = stage.there.open();
+      for (let round = 0; round < 12; round++) {
+        if (stream.bufferedBytes < 500_000) stream.write(data);
+        stage.net.clock.run(2);
+      }
+    }
+    const other = download(stage, pattern(200_000));
+    assert.ok(stage.net.clock.runUntil(() => other.ended, 1_000));
+    stage.net.clock.run(SESSION_HELD_STALL_MS);
+    assert.ok(visitors.every(({ size, closed }) => size > 200_000 && !closed));
   });
 
   it("no more streams than the peer allows; ended ones make room", async () => {

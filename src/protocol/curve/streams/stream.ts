@@ -29,8 +29,6 @@ export interface StreamLimits {
 export interface StreamHost {
   /** The time of the current turn. */
   readonly nowMs: number;
-  /** Largest window that a stream gets now. */
-  readonly windowMaxBytes: number;
   /** The stream may have something to send. */
   wantsToSend(stream: CurveStream): void;
   /** The stream has events for its handler: call {@link CurveStream.turn} soon. */
@@ -39,6 +37,10 @@ export interface StreamHost {
   received(bytes: number): void;
   /** Bytes have been delivered or dropped: their credit is released. */
   consumed(bytes: number): void;
+  /** The window that the stream gets now, having consumed so many bytes. */
+  windowOf(stream: CurveStream, consumedBytes: number): number;
+  /** The peer may have so many bytes of the stream unread at our side; 0 once it can send no more. */
+  granted(stream: CurveStream, outstandingBytes: number): void;
   /** The stream owes the peer a MAX_STREAM_DATA. */
   owesCredit(stream: CurveStream): void;
   /** The stream owes the peer a RESET. */
@@ -95,6 +97,8 @@ export class CurveStream implements OwnedStream {
 
   /** When the received bytes began to wait for the reader, or it last took some. */
   movedAtMs = 0;
+  /** What its credit takes from the connection's pool of windows. */
+  pooledBytes = 0;
 
   /** Queued in the connection. */
   queued = false;
@@ -362,6 +366,7 @@ export class CurveStream implements OwnedStream {
         throw brokenFrame("a stream's final size is less than the bytes received");
       }
       this.#finalOffset = finalOffset;
+      this.#host.granted(this, 0);
     }
     if (end > this.#highest) {
       if (this.#counted) this.#host.received(end - this.#highest);
@@ -394,13 +399,13 @@ export class CurveStream implements OwnedStream {
   #credit(bytes: number): void {
     if (!this.#counted) return;
     this.#host.consumed(bytes);
-    const { firstWindowBytes, windowBytes } = this.#limits;
-    const grown = Math.min(windowBytes, firstWindowBytes + this.#in.offset, this.#host.windowMaxBytes);
-    const window = Math.max(firstWindowBytes, grown);
-    if (this.#finalOffset < 0 && this.#receiveLimit - this.#in.offset <= window / 2) {
+    if (this.#finalOffset >= 0) return;
+    const window = this.#host.windowOf(this, this.#in.offset);
+    if (this.#receiveLimit - this.#in.offset <= window / 2) {
       this.#receiveLimit = this.#in.offset + window;
       this.#host.owesCredit(this);
     }
+    this.#host.granted(this, this.#receiveLimit - this.#in.offset);
   }
 
   /** Drops the received data; its credit is released at once, including gaps. */

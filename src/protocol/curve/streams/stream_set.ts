@@ -13,7 +13,7 @@ import {
   writeControl,
   writeStreamHead,
 } from "../../../wire/curve/curve_frame.ts";
-import { StallWatch, WINDOWED_PATIENCE } from "../../mux/stall_watch.ts";
+import { WindowPool } from "../../mux/window_pool.ts";
 import type { SentOther, SentPacket } from "../recovery/recovery.ts";
 import { brokenFrame, CurveStream, type StreamHost, type StreamLimits } from "./stream.ts";
 
@@ -21,10 +21,6 @@ import { brokenFrame, CurveStream, type StreamHost, type StreamLimits } from "./
 export const CONTROL_STREAM_BYTES = 16_384 + 64;
 /** A STREAM frame with less data than this isn't worth its header. */
 const PIECE_MIN_BYTES = 24;
-/** From this part of the connection's credit on, streams that nobody reads are reset, down to half of it. */
-const NEARLY_FULL = 3 / 4;
-/** A stream's window is at most this part of what unread bytes leave of the connection's, so that stalled ones leave room. */
-const WINDOW_SHARE = 1 / 16;
 
 /** Limits of a connection's streams. */
 export interface StreamSetLimits extends StreamLimits {
@@ -71,8 +67,7 @@ export class StreamSet implements StreamHost {
   #receiveMax: number;
   #received = 0;
   #consumed = 0;
-  /** Set while unread bytes use up most of the peer's credit. */
-  #stall: StallWatch<CurveStream> | undefined;
+  readonly #pool: WindowPool<CurveStream>;
   #stallDueMs = Infinity;
   #owesMaxData = false;
   #owesMaxStreams = false;
@@ -96,6 +91,19 @@ export class StreamSet implements StreamHost {
     this.#nextPeer = firstOwnId === 1 ? 2 : 1;
     this.#peerMax = limits.streamsMax;
     this.#receiveMax = limits.connectionWindowBytes;
+    const drop = (stream: CurveStream, why: string) =>
+      stream.abort(new SallyportError("stream_overflow", why, { side: "peer" }));
+    const arm = (atMs: number) => {
+      this.#stallDueMs = atMs;
+      host.wake();
+    };
+    this.#pool = new WindowPool(
+      { nowMs: () => this.nowMs, arm },
+      this.#visitors,
+      drop,
+      limits.firstWindowBytes,
+      limits.windowBytes,
+    );
     const control = {
       ...limits,
       firstWindowBytes: CONTROL_STREAM_BYTES,
@@ -217,22 +225,13 @@ export class StreamSet implements StreamHost {
   received(bytes: number): void {
     this.#received += bytes;
     if (this.#received > this.#receiveMax) throw brokenFrame("it exceeds the connection's credit");
+    this.#pool.check(this.#window, this.#unread);
     this.#offer();
-    if (this.#stall !== undefined || this.#unread < this.#window * NEARLY_FULL) return;
-    const drop = (stream: CurveStream, why: string) =>
-      stream.abort(new SallyportError("stream_overflow", why, { side: "peer" }));
-    const clock = { nowMs: () => this.nowMs, arm: (atMs: number) => void (this.#stallDueMs = atMs) };
-    this.#stall = new StallWatch(clock, this.#visitors, drop, WINDOWED_PATIENCE);
-    this.#host.wake();
   }
 
   consumed(bytes: number): void {
     this.#consumed += bytes;
-    if (this.#stall !== undefined && this.#unread <= this.#window / 2) {
-      this.#stall.end();
-      this.#stall = undefined;
-      this.#stallDueMs = Infinity;
-    }
+    this.#pool.check(this.#window, this.#unread);
     this.#offer();
   }
 
@@ -263,8 +262,12 @@ export class StreamSet implements StreamHost {
     [Symbol.iterator]: () => this.#streams.values().filter(({ id }) => id !== 0),
   };
 
-  get windowMaxBytes(): number {
-    return Math.floor((this.#window - this.#unread) * WINDOW_SHARE);
+  windowOf(stream: CurveStream, consumedBytes: number): number {
+    return this.#pool.windowOf(stream, consumedBytes, this.#window, this.#unread);
+  }
+
+  granted(stream: CurveStream, outstandingBytes: number): void {
+    this.#pool.granted(stream, outstandingBytes);
   }
 
   get nowMs(): number {
@@ -287,6 +290,7 @@ export class StreamSet implements StreamHost {
 
   finished(stream: CurveStream): void {
     if (!this.#streams.delete(stream.id) || stream.id === 0) return;
+    this.#pool.granted(stream, 0);
     this.#lingering.delete(stream);
     if (stream.id % 2 !== this.#nextOwn % 2) {
       this.#peerMax++;
@@ -327,8 +331,7 @@ export class StreamSet implements StreamHost {
 
   /** Gives up released streams whose peer doesn't end them, and stalled ones. */
   tick(nowMs: number): void {
-    const dueMs = this.#stall?.tick(nowMs) ?? Infinity;
-    this.#stallDueMs = this.#stall === undefined ? Infinity : dueMs;
+    this.#stallDueMs = this.#pool.tick(nowMs);
     for (const [stream, atMs] of this.#lingering) {
       if (atMs > nowMs) return;
       this.#lingering.delete(stream);

@@ -352,6 +352,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     if (stream === undefined || stream.dead) return;
     if (stream.remoteClosed) throw invalidFrame("a second FIN");
     stream.remoteClosed = true;
+    this.#windows.ended(stream);
     if (stream.finSent) this.#bothEnded(stream);
     else this.schedule(stream);
   }

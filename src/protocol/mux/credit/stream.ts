@@ -26,6 +26,8 @@ export class CreditStream<Lane = unknown> extends StreamCore<CreditStream<Lane>>
   grantedBytes = 0;
   receivedBytes = 0;
   consumedBytes = 0;
+  /** What its grants take from the session's pool of windows. */
+  pooledBytes = 0;
   /** A CREDIT for the stream is queued. */
   creditQueued = false;
   /** `end` has been delivered to the handler. */

@@ -9,7 +9,7 @@ import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ChunkQueue } from "../../../bytes/chunk_queue.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import type { MuxClock } from "../host.ts";
-import { type StallingStream, StallWatch, WINDOWED_PATIENCE } from "../stall_watch.ts";
+import { type PooledStream, WindowPool } from "../window_pool.ts";
 
 /** Credit dialect: initial credit of a session. It is part of the dialect; both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * 1024 * 1024;
@@ -18,11 +18,8 @@ export const CREDIT_STREAM_FIRST_BYTES = 128 * 1024;
 /** Credit dialect: maximum window of a stream once it has shown that it consumes bytes. */
 export const CREDIT_STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 
-/** Stalled streams may together hold a quarter of the budget; the rest is left to the others. */
-const SHARE = 4;
-
 /** The flow control state of a stream. */
-export interface WindowedStream extends StallingStream {
+export interface WindowedStream extends PooledStream {
   readonly incoming: ChunkQueue;
   movedAtMs: number;
   /** Total bytes granted to the peer, received from it, and released from our memory. */
@@ -52,10 +49,7 @@ interface ReceiveWindowsOptions<Stream> {
 /** The received bytes of one session, and the credit still outstanding. */
 export class ReceiveWindows<Stream extends WindowedStream> {
   readonly #options: ReceiveWindowsOptions<Stream>;
-  /** Set while the session is nearly full; most sessions never need it. */
-  #stall: StallWatch<Stream> | undefined;
-  #heldBytes = 0;
-  #heldStreams = 0;
+  readonly #pool: WindowPool<Stream>;
   #grantedBytes = CREDIT_SESSION_FIRST_BYTES;
   #receivedBytes = 0;
   #consumedBytes = 0;
@@ -63,6 +57,9 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 
   constructor(options: ReceiveWindowsOptions<Stream>) {
     this.#options = options;
+    const { host, streams } = options;
+    const drop = (stream: Stream, why: string) => options.drop(stream, "stream_overflow", why);
+    this.#pool = new WindowPool(host, streams, drop, CREDIT_STREAM_FIRST_BYTES, CREDIT_STREAM_WINDOW_BYTES);
   }
 
   /** Bytes that the session may hold; shrinks as the process runs out of memory. */
@@ -90,23 +87,14 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 
   /** Queues a piece that `stream` doesn't consume now. */
   hold(stream: Stream, piece: Bytes): void {
-    const { host, streams, drop } = this.#options;
-    if (stream.incoming.byteLength === 0) {
-      this.#heldStreams++;
-      stream.movedAtMs = host.nowMs();
-    }
+    if (stream.incoming.byteLength === 0) stream.movedAtMs = this.#options.host.nowMs();
     stream.incoming.push(piece);
-    this.#heldBytes += piece.length;
-    if (this.#stall !== undefined || this.#heldBytes < this.#budgetBytes * 3 / 4) return;
-    const end = (stalled: Stream, why: string) => drop(stalled, "stream_overflow", why);
-    this.#stall = new StallWatch(host, streams, end, WINDOWED_PATIENCE);
+    this.#pool.check(this.#budgetBytes, this.#unreadBytes);
   }
 
   /** `byteLength` queued bytes have left `stream`'s queue. */
   release(stream: Stream, byteLength: number): void {
-    if (stream.incoming.byteLength === 0) this.#heldStreams--;
     stream.movedAtMs = this.#options.host.nowMs();
-    this.#letGo(byteLength);
     this.taken(stream, byteLength);
   }
 
@@ -114,8 +102,10 @@ export class ReceiveWindows<Stream extends WindowedStream> {
   taken(stream: Stream, byteLength: number): void {
     stream.consumedBytes += byteLength;
     this.#consume(byteLength);
-    if (stream.creditQueued || stream.remoteClosed || stream.dead) return;
-    if (this.#wanted(stream) - stream.grantedBytes < this.#windowOf(stream) / 2) return;
+    if (stream.remoteClosed || stream.dead) return;
+    const outstandingBytes = stream.grantedBytes - stream.consumedBytes;
+    this.#pool.granted(stream, outstandingBytes);
+    if (stream.creditQueued || outstandingBytes > this.#windowOf(stream) / 2) return;
     stream.creditQueued = true;
     this.#options.grant(stream);
   }
@@ -123,11 +113,15 @@ export class ReceiveWindows<Stream extends WindowedStream> {
   /** Drops the stream's queued data: it is over, or its data is no longer wanted. */
   forget(stream: Stream): void {
     const held = stream.incoming.byteLength;
+    if (stream.dead) this.ended(stream);
     if (held === 0) return;
     stream.incoming.clear();
-    this.#heldStreams--;
-    this.#letGo(held);
     this.taken(stream, held);
+  }
+
+  /** The peer sends no more on the stream. */
+  ended(stream: Stream): void {
+    this.#pool.granted(stream, 0);
   }
 
   /** The amount that a CREDIT sent now grants `stream` or the session; 0 for none. */
@@ -140,30 +134,30 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     }
     stream.creditQueued = false;
     if (stream.dead || stream.remoteClosed) return 0;
-    const more = Math.max(0, this.#wanted(stream) - stream.grantedBytes);
+    const outstandingBytes = stream.grantedBytes - stream.consumedBytes;
+    const more = Math.max(0, this.#windowOf(stream) - outstandingBytes);
     stream.grantedBytes += more;
+    this.#pool.granted(stream, outstandingBytes + more);
     return more;
   }
 
   /** Performs due work, and returns the time of the next call. */
   tick(nowMs: number): number {
-    return this.#stall?.tick(nowMs) ?? Infinity;
+    return this.#pool.tick(nowMs);
   }
 
-  #wanted(stream: Stream): number {
-    return stream.consumedBytes + this.#windowOf(stream);
+  /** Bytes that were received and have not been released from memory. */
+  get #unreadBytes(): number {
+    return this.#receivedBytes - this.#consumedBytes;
   }
 
-  /** A stream that consumes bytes gets a large window; stalled streams get a small one each. */
   #windowOf(stream: Stream): number {
-    const share = this.#budgetBytes / SHARE / Math.max(1, this.#heldStreams);
-    const most = Math.min(share, CREDIT_STREAM_WINDOW_BYTES);
-    const first = CREDIT_STREAM_FIRST_BYTES;
-    return Math.floor(Math.max(first, Math.min(most, first + stream.consumedBytes)));
+    return this.#pool.windowOf(stream, stream.consumedBytes, this.#budgetBytes, this.#unreadBytes);
   }
 
   #consume(byteLength: number): void {
     this.#consumedBytes += byteLength;
+    this.#pool.check(this.#budgetBytes, this.#unreadBytes);
     this.#offerSession();
   }
 
@@ -171,17 +165,10 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     if (this.#creditQueued) return;
     const budgetBytes = this.#budgetBytes;
     // Of what unread bytes leave, lest the others wait for an offer that never gets large enough.
-    const roomBytes = budgetBytes - (this.#receivedBytes - this.#consumedBytes);
+    const roomBytes = budgetBytes - this.#unreadBytes;
     if (this.#consumedBytes + budgetBytes - this.#grantedBytes < Math.max(1, roomBytes / 4)) return;
     this.#creditQueued = true;
     this.#options.grant(undefined);
-  }
-
-  #letGo(byteLength: number): void {
-    this.#heldBytes -= byteLength;
-    if (this.#stall === undefined || this.#heldBytes > this.#budgetBytes / 2) return;
-    this.#stall.end();
-    this.#stall = undefined;
   }
 }
 

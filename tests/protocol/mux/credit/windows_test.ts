@@ -10,7 +10,7 @@ import {
   ReceiveWindows,
   type WindowedStream,
 } from "../../../../src/protocol/mux/credit/windows.ts";
-import { SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
+import { SESSION_HELD_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
 
 interface Fake extends WindowedStream {
   name: string;
@@ -46,6 +46,7 @@ function bench(budgetBytes: number) {
       remoteClosed: false,
       dead: false,
       movedAtMs: 0,
+      pooledBytes: 0,
     };
     streams.push(made);
     return made;
@@ -66,6 +67,14 @@ function bench(budgetBytes: number) {
     windows.release(from, byteLength);
   };
   return { windows, stream, due, dropped, clock, hold, pass, take };
+}
+
+/** A session whose whole budget has been offered. */
+function started(budgetBytes: number) {
+  const stage = bench(budgetBytes);
+  stage.windows.start();
+  stage.windows.takeGrant(undefined);
+  return stage;
 }
 
 describe("ReceiveWindows: the session", () => {
@@ -110,9 +119,7 @@ describe("ReceiveWindows: the session", () => {
 
 describe("ReceiveWindows: streams", () => {
   it("a stream that takes bytes gets a window as large as what it took and the first bytes, MOST at most", () => {
-    const { windows, stream, pass } = bench(64 * MOST);
-    windows.start();
-    windows.takeGrant(undefined);
+    const { windows, stream, pass } = started(64 * MOST);
     const a = stream("a");
     for (
       const [taken, window] of [[FIRST, 2 * FIRST], [2 * FIRST, 3 * FIRST], [31 * FIRST, MOST], [
@@ -129,9 +136,7 @@ describe("ReceiveWindows: streams", () => {
   });
 
   it("CREDIT is due when half of the window is missing, once until it goes out", () => {
-    const { windows, stream, due, pass } = bench(64 * MOST);
-    windows.start();
-    windows.takeGrant(undefined);
+    const { windows, stream, due, pass } = started(64 * MOST);
     due.length = 0;
     const a = stream("a");
     // With t taken the window is FIRST + t and 2t of it are missing: due where 2t ≥ (FIRST + t) / 2.
@@ -145,36 +150,31 @@ describe("ReceiveWindows: streams", () => {
     assert.equal(a.creditQueued, false);
   });
 
-  it("streams that hold bytes share a quarter of the budget, with the first bytes for each at least", () => {
-    for (const [budget, windowOf64] of [[32 * MOST, MOST / 8], [4 * MOST, FIRST]] as const) {
-      const { windows, stream, hold, pass, take } = bench(budget);
-      windows.start();
+  it("what a stream was granted counts for the others until it has been consumed, or the stream is over", () => {
+    const { windows, stream, pass } = started(12 * MOST);
+    const grown = (one: Fake) => {
+      one.grantedBytes = 2 * MOST;
+      pass(one, 2 * MOST);
       windows.takeGrant(undefined);
-      const a = stream("a");
-      a.grantedBytes = 2 * MOST;
-      pass(a, MOST);
-      const window = () => {
-        a.grantedBytes = a.consumedBytes;
-        return windows.takeGrant(a);
-      };
-      assert.equal(window(), Math.min(MOST, budget / 4));
-      const others = Array.from({ length: 64 }, (_, i) => stream(`${i}`));
-      // Two pieces each: it is streams that count.
-      for (const other of [...others.slice(0, 16), ...others.slice(0, 16)]) hold(other, 1);
-      assert.equal(window(), budget / 4 / 16);
-      take(others[0]!, 1);
-      assert.equal(window(), budget / 4 / 16, "it still holds one");
-      for (const other of others.slice(16)) hold(other, 1);
-      assert.equal(window(), windowOf64);
-      for (const other of others) windows.forget(other);
-      assert.equal(window(), Math.min(MOST, budget / 4));
-    }
+      return windows.takeGrant(one);
+    };
+    const [first, ...others] = Array.from({ length: 9 }, (_, i) => stream(`${i}`));
+    const whole = grown(first!);
+    assert.equal(whole, MOST / 2 + MOST / 2);
+    const granted = others.map(grown);
+    granted.forEach((bytes, at) =>
+      assert.ok(bytes < (granted[at - 1] ?? whole) && bytes >= FIRST, `${at}: ${bytes}`)
+    );
+    for (const other of others.slice(0, 7)) windows.ended(other);
+    const last = others[7]!;
+    const before = granted[7]!;
+    pass(last, before);
+    const after = windows.takeGrant(last);
+    assert.ok(after > 2 * before && after < whole, `${before}, then ${after}`);
   });
 
   it("received() beyond what was granted throws frame_invalid", () => {
-    const { windows, stream } = bench(MOST);
-    windows.start();
-    windows.takeGrant(undefined);
+    const { windows, stream } = started(MOST);
     const a = stream("a");
     windows.received(a, FIRST);
     assert.throws(() => windows.received(a, 1), {
@@ -212,38 +212,39 @@ describe("ReceiveWindows: streams", () => {
 });
 
 describe("ReceiveWindows: a budget that is used up", () => {
-  it("streams that take nothing are dropped after SESSION_STALL_MS from three quarters on, down to half", () => {
-    const { windows, stream, hold, clock, dropped } = bench(8 * FIRST);
-    const streams = Array.from({ length: 6 }, (_, i) => stream(`${i}`));
-    for (const one of streams.slice(0, 5)) hold(one, FIRST);
-    hold(streams[5]!, FIRST - 1);
+  it("streams that take nothing are dropped after SESSION_HELD_STALL_MS from seven eighths on, down to six", () => {
+    const { windows, stream, hold, clock, dropped } = started(16 * FIRST);
+    const streams = Array.from({ length: 14 }, (_, i) => stream(`${i}`));
+    for (const one of streams.slice(0, 13)) hold(one, FIRST);
+    hold(streams[13]!, FIRST - 1);
     assert.equal(clock.armed, Infinity);
-    hold(streams[5]!, 1);
+    hold(streams[13]!, 1);
     assert.equal(clock.armed, 0);
-    assert.equal(windows.tick(0), SESSION_STALL_MS / 10);
-    assert.equal(windows.tick(SESSION_STALL_MS - 1), SESSION_STALL_MS - 1 + SESSION_STALL_MS / 10);
+    assert.equal(windows.tick(0), SESSION_HELD_STALL_MS / 10);
+    const dueMs = SESSION_HELD_STALL_MS - 1 + SESSION_HELD_STALL_MS / 10;
+    assert.equal(windows.tick(SESSION_HELD_STALL_MS - 1), dueMs);
     assert.deepEqual(dropped, []);
-    windows.tick(SESSION_STALL_MS - 1 + SESSION_STALL_MS / 10);
+    windows.tick(dueMs);
     assert.deepEqual(dropped, [["0", "stream_overflow"], ["1", "stream_overflow"]]);
     assert.equal(windows.tick(1e9), Infinity);
   });
 
-  it("streams that have taken nothing for SESSION_STALL_MS by then are dropped at once", () => {
-    const { windows, stream, hold, clock, dropped } = bench(8 * FIRST);
-    for (let i = 0; i < 4; i++) hold(stream(`${i}`), FIRST);
-    clock.now = SESSION_STALL_MS;
-    for (let i = 4; i < 6; i++) hold(stream(`${i}`), FIRST);
-    windows.tick(SESSION_STALL_MS);
+  it("streams that have taken nothing for SESSION_HELD_STALL_MS by then are dropped at once", () => {
+    const { windows, stream, hold, clock, dropped } = started(16 * FIRST);
+    for (let i = 0; i < 10; i++) hold(stream(`${i}`), FIRST);
+    clock.now = SESSION_HELD_STALL_MS;
+    for (let i = 10; i < 14; i++) hold(stream(`${i}`), FIRST);
+    windows.tick(SESSION_HELD_STALL_MS);
     assert.deepEqual(dropped.map(([name]) => name), ["0", "1"]);
   });
 
-  it("taking down to half of the budget ends the watch, a byte more doesn't", () => {
-    const { windows, stream, hold, take } = bench(8 * FIRST);
-    const streams = Array.from({ length: 6 }, (_, i) => stream(`${i}`));
+  it("taking down to six eighths of the budget ends the watch, a byte more doesn't", () => {
+    const { windows, stream, hold, take } = started(16 * FIRST);
+    const streams = Array.from({ length: 14 }, (_, i) => stream(`${i}`));
     for (const one of streams) hold(one, FIRST);
     take(streams[0]!, FIRST);
     take(streams[1]!, FIRST - 1);
-    assert.equal(windows.tick(1), 1 + SESSION_STALL_MS / 10);
+    assert.equal(windows.tick(1), 1 + SESSION_HELD_STALL_MS / 10);
     take(streams[1]!, 1);
     assert.equal(windows.tick(1), Infinity);
   });

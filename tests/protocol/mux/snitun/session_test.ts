@@ -338,6 +338,33 @@ describe("MuxSession: flow control", () => {
     }
   });
 
+  it("counts bytes once that waited for a handler that releases the stream with the first of them", () => {
+    const world = new World({ edge: { receiveBudgetBytes: 300_000 } });
+    for (let round = 0; round < 20; round++) {
+      const stream = world.edge.mux.open(V4);
+      stream.attach(Object.assign(new Recorder(), { data: () => stream.release() }));
+      stream.pause();
+      world.settle();
+      const sender = world.agent.streams.at(-1)!;
+      sender.attach(new Recorder());
+      sender.write(pattern(30_000, round));
+      world.settle();
+      stream.resume();
+      world.settle();
+    }
+    for (let round = 0; round < 12; round++) {
+      const stream = world.edge.mux.open(V4);
+      stream.attach(new Recorder());
+      stream.pause();
+      world.settle();
+      const sender = world.agent.streams.at(-1)!;
+      sender.attach(new Recorder());
+      sender.write(pattern(30_000, round));
+      world.settle();
+    }
+    assert.ok(world.edge.holding);
+  });
+
   it("drops a stream that takes nothing while it keeps its neighbours from being read", () => {
     const world = new World({ protocolVersion: 0, edge: { receiveBudgetBytes: 300_000 } });
     const stuck = world.edge.mux.open(V4);
