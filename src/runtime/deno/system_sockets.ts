@@ -15,7 +15,7 @@ const FUNCTIONS = {
 } as const;
 
 /** Lengths are numbers: Deno's types ask for a `bigint`, which would be slower. */
-export interface SocketLibrary {
+interface SocketLibrary {
   send(descriptor: number, bytes: Bytes, length: number, flags: number): number;
   close(descriptor: number): number;
 }
