@@ -15,7 +15,7 @@ import { fetchFailure } from "./fetch_failure.ts";
 
 /** The session master's response must be complete within this time. */
 export const MASTER_TIMEOUT_MS = 15_000;
-/** Largest response read from a session master. */
+/** Largest response that an agent reads from a session master. */
 export const MASTER_ANSWER_MAX_BYTES = 256 * 1024;
 /** Longest wait that a session master may request. */
 export const RETRY_AFTER_MAX_MS = 10 * 60_000;
@@ -40,6 +40,8 @@ export interface MasterClientOptions {
   readonly insecure?: boolean;
   /** Prefix of error messages, such as "Cannot get token". */
   readonly what: string;
+  /** Largest response read. Defaults to {@link MASTER_ANSWER_MAX_BYTES}. */
+  readonly answerMaxBytes?: number;
   /** For tests and embedders. Defaults to the platform's `fetch`. */
   readonly fetch?: Fetch;
   /** Tracer for requests. Defaults to no tracing. */
@@ -50,7 +52,8 @@ export interface MasterClientOptions {
 export interface MasterAnswer {
   readonly status: number;
   readonly headers: Headers;
-  /** Parsed JSON; undefined if it isn't JSON. */
+  readonly text: string;
+  /** The text as parsed JSON; undefined if it isn't JSON. */
   readonly body: unknown;
 }
 
@@ -125,11 +128,8 @@ export class MasterClient {
     });
     try {
       const response = await this.#fetch(request);
-      return {
-        status: response.status,
-        headers: response.headers,
-        body: parseJson(await this.#read(response)),
-      };
+      const text = await this.#read(response);
+      return { status: response.status, headers: response.headers, text, body: parseJson(text) };
     } catch (cause) {
       if (cause instanceof SallyportError) throw cause;
       throw this.unreachable(fetchFailure(cause, this.#base), cause);
@@ -185,10 +185,11 @@ export class MasterClient {
   async #read(response: Response): Promise<string> {
     const reader = response.body?.getReader();
     if (reader === undefined) return "";
-    const answer = await readAtMost(reader, MASTER_ANSWER_MAX_BYTES);
+    const { answerMaxBytes = MASTER_ANSWER_MAX_BYTES } = this.#options;
+    const answer = await readAtMost(reader, answerMaxBytes);
     if (answer !== undefined) return new TextDecoder().decode(answer);
     void reader.cancel().catch(() => {});
-    throw this.unreachable(`its answer has more than ${MASTER_ANSWER_MAX_BYTES} bytes`);
+    throw this.unreachable(`its answer has more than ${answerMaxBytes} bytes`);
   }
 }
 

@@ -8,7 +8,7 @@ import process from "node:process";
 import { createInterface } from "node:readline/promises";
 import { isatty } from "node:tty";
 import { SallyportError } from "../errors.ts";
-import { LineOutput, processWrite } from "../runtime/line_output.ts";
+import { LineOutput, OUTPUT_WAITING_MAX_BYTES, processWrite } from "../runtime/line_output.ts";
 import { terminalText } from "../telemetry/log.ts";
 import { commandOf, permissionFlag } from "../runtime/deno/permissions.ts";
 
@@ -62,8 +62,10 @@ export function processIo(): CliIo {
   let recovered = (lost: number) => err.write(`Warning: ${lost} lines were lost here\n`);
   const out = new LineOutput(processWrite(1));
   const err = new LineOutput(processWrite(2), (lost) => recovered(lost));
-  // A command that prints and exits waits for its reader (`| less`); a long-running one must be able to stop.
+  // A command that prints and exits loses nothing, and waits for its reader (`| less`); a long-running one must be able
+  // to go on and to stop.
   let graceMs = Infinity;
+  out.waitingMaxBytes = err.waitingMaxBytes = Infinity;
   const startedOnTerminal = process.stdin.isTTY === true;
   /** SIGHUP requests a reload, unless it means that the terminal has closed, which ends the program. */
   const onHangUp = (handler: (terminalIsGone: boolean) => void) => {
@@ -92,6 +94,7 @@ export function processIo(): CliIo {
     flushed,
     onStop(handler) {
       graceMs = FLUSH_GRACE_MS;
+      out.waitingMaxBytes = err.waitingMaxBytes = OUTPUT_WAITING_MAX_BYTES;
       const signals: readonly StopSignal[] = ["SIGINT", "SIGTERM"];
       const stop = withoutEchoes(handler, () => performance.now());
       const handlers = signals.map((signal) => [signal, () => stop(signal)] as const);

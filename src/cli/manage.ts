@@ -10,6 +10,8 @@ import { addSettings, type CliContext, type Command, readSettings } from "./comm
 import { ADMIN_FILE, DataDir } from "./data_dir.ts";
 import type { CliIo } from "./io.ts";
 
+/** Largest response that a management command reads: a day's usage of 50,000 agents. */
+export const MANAGE_ANSWER_MAX_BYTES = 16 * 1024 * 1024;
 /** Default address of a session master on this machine. */
 const LOCAL_MASTER = "http://127.0.0.1:8080";
 
@@ -27,6 +29,8 @@ export interface ManagedMaster {
    */
   // deno-lint-ignore no-explicit-any -- the answers are the API's own, described in its OpenAPI document
   call(method: string, path: string, body?: unknown): Promise<any>;
+  /** The same for an answer that isn't JSON. */
+  text(path: string): Promise<string>;
   /** All entries of a list, page by page, at most `max`. */
   // deno-lint-ignore no-explicit-any -- as above
   list(path: string, query: Readonly<Record<string, string | undefined>>, max?: number): Promise<any[]>;
@@ -57,14 +61,17 @@ export async function openMaster(config: Config, io: CliIo, json: boolean): Prom
     credential,
     insecure: config.insecureMaster,
     what: "Cannot get an answer",
+    answerMaxBytes: MANAGE_ANSWER_MAX_BYTES,
   });
-  const call: ManagedMaster["call"] = async (method, path, body) => {
+  const accepted = async (method: string, path: string, body?: unknown) => {
     const answer = await client.call(method, path, body);
     if (answer.status >= 300) throw inOwnWords(client.mistake(answer)) ?? client.refusal(answer);
-    return answer.body;
+    return answer;
   };
+  const call: ManagedMaster["call"] = async (method, path, body) => (await accepted(method, path, body)).body;
   return {
     ...{ url, io, json, call },
+    text: async (path) => (await accepted("GET", path)).text,
     async list(path, query, max = 100_000) {
       const items = [];
       let cursor: string | null | undefined;

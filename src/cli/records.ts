@@ -6,6 +6,8 @@
 import { addExamples, type CliContext, type Command } from "./command.ts";
 import { manages, printDone, printEntries } from "./manage.ts";
 import { formatBytes } from "../bytes/format_bytes.ts";
+import { daysBetween } from "../master/model.ts";
+import { dayOf } from "../wire/control/control_messages.ts";
 
 interface SessionAnswer {
   readonly id: string;
@@ -38,6 +40,8 @@ interface AuditAnswer {
   readonly subject: string;
   readonly detail: Readonly<Record<string, unknown>>;
 }
+
+const DAY_MS = 24 * 3_600_000;
 
 /** Adds the commands. */
 export function addRecords(program: Command, context: CliContext): void {
@@ -78,19 +82,18 @@ export function addRecords(program: Command, context: CliContext): void {
     .option("--to <day>", "last day; default: today")
     .option("--csv", "print CSV for spreadsheets");
   manages(usage, context, async (master, _, { agent, from, to, csv }) => {
-    const query = new URLSearchParams();
-    for (const [name, value] of Object.entries({ agent, from, to })) {
-      if (value !== undefined) query.set(name, value);
-    }
-    const { items } = await master.call("GET", `/v1/usage?${query}`) as {
-      readonly items: readonly UsageAnswer[];
-    };
+    const queries = usageQueries({ agent, from, to });
     if (csv === true) {
-      const [first] = items;
-      const columns = Object.keys(first ?? { agent: 0, name: 0, tenant: 0, day: 0 });
-      for (const row of [columns, ...items.map((item) => Object.values(item))]) master.io.out(row.join(","));
+      for (const [index, query] of queries.entries()) {
+        const [heading, ...rows] = (await master.text(`/v1/usage?${query}&format=csv`)).trimEnd().split(
+          "\r\n",
+        );
+        for (const row of index === 0 ? [heading!, ...rows] : rows) master.io.out(row);
+      }
       return;
     }
+    const items: UsageAnswer[] = [];
+    for (const query of queries) items.push(...(await master.call("GET", `/v1/usage?${query}`)).items);
     printEntries(master, items, [
       ["DAY", ({ day }) => day],
       ["AGENT", ({ name }) => name],
@@ -117,4 +120,22 @@ export function addRecords(program: Command, context: CliContext): void {
       ["DETAIL", ({ detail }) => detail],
     ], "There are no entries.");
   });
+}
+
+/**
+ * Queries for usage, one for each day: an answer about thousands of agents and many days would be large. Days that make
+ * no sense are left to the session master to refuse.
+ */
+function usageQueries(
+  { agent, ...given }: Readonly<Record<"agent" | "from" | "to", string | undefined>>,
+): string[] {
+  const nowMs = Date.now();
+  const query = (days: Readonly<Record<string, string | undefined>>) => {
+    const parameters = Object.entries({ ...days, agent }).flatMap(([name, value]) =>
+      value === undefined ? [] : [[name, value]]
+    );
+    return String(new URLSearchParams(parameters));
+  };
+  const days = daysBetween(given.from ?? dayOf(nowMs - 30 * DAY_MS), given.to ?? dayOf(nowMs));
+  return days === undefined ? [query(given)] : days.map((day) => query({ from: day, to: day }));
 }

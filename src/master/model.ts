@@ -3,7 +3,13 @@
  *
  * @module
  */
-import type { EdgeReport, ReportedSession, ReportedUsage, Ruling } from "../wire/control/control_messages.ts";
+import {
+  dayOf,
+  type EdgeReport,
+  type ReportedSession,
+  type ReportedUsage,
+  type Ruling,
+} from "../wire/control/control_messages.ts";
 import type { AgentLimits } from "../wire/token/agent_claim.ts";
 
 export type { EdgeReport };
@@ -201,4 +207,17 @@ export interface AgentCertificate {
   readonly names: readonly string[];
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
+}
+
+/** Days of usage in one answer. */
+export const USAGE_DAYS_MAX = 400;
+
+const DAY_MS = 24 * 3_600_000;
+
+/** The days from one to another; undefined if either is no day, if they are in the wrong order, or too many. */
+export function daysBetween(from: string, to: string): string[] | undefined {
+  const [firstMs, lastMs] = [from, to].map((day) => /^\d{4}-\d\d-\d\d$/.test(day) ? Date.parse(day) : NaN);
+  const count = (lastMs! - firstMs!) / DAY_MS + 1;
+  if (!(count >= 1 && count <= USAGE_DAYS_MAX)) return undefined;
+  return Array.from({ length: count }, (_, index) => dayOf(firstMs! + index * DAY_MS));
 }

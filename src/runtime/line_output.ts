@@ -8,7 +8,7 @@
 import { write } from "node:fs";
 import { denoWrite } from "./deno/deno_output.ts";
 
-/** Bytes of lines waiting to be written. Beyond it new lines are dropped and counted. */
+/** Bytes of a long-running program's lines waiting to be written. Beyond it new lines are dropped and counted. */
 export const OUTPUT_WAITING_MAX_BYTES = 1024 * 1024;
 /** Bytes handed to the system in one call, at least one line. */
 const BATCH_BYTES = 64 * 1024;
@@ -20,6 +20,8 @@ export type OutputWrite = (bytes: Uint8Array<ArrayBuffer>) => Promise<number>;
 
 /** Writes lines without blocking. */
 export class LineOutput {
+  /** Bytes of lines that may wait. */
+  waitingMaxBytes = OUTPUT_WAITING_MAX_BYTES;
   readonly #write: OutputWrite;
   /** Called after a loss, once lines are written again, with the number lost. */
   readonly #recovered: (lost: number) => void;
@@ -44,7 +46,7 @@ export class LineOutput {
   /** Writes a line, which ends in a newline; returns at once. */
   write(line: string): void {
     // In UTF-16 units, accurate enough for a limit.
-    if (this.#waitingBytes + line.length > OUTPUT_WAITING_MAX_BYTES) {
+    if (this.#waitingBytes + line.length > this.waitingMaxBytes) {
       this.#lost++;
       return;
     }

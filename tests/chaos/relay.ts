@@ -4,6 +4,7 @@
  * @module
  */
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 /** What a relay does with bytes. */
@@ -29,11 +30,15 @@ export class Relay {
   readonly #pairs = new Set<readonly [Socket, Socket]>();
   /** What a stalled relay holds back, in order. */
   #held: (() => void)[] = [];
-  readonly #server: Server;
+  #server: Server | undefined;
 
-  constructor(port: number, to: number) {
+  constructor(readonly port: number, readonly to: number) {}
+
+  /** Takes connections. */
+  async open(): Promise<void> {
+    if (this.#server !== undefined) return;
     this.#server = createServer({ allowHalfOpen: true }, (near) => {
-      const far = connect({ port: to, host: "127.0.0.1", allowHalfOpen: true });
+      const far = connect({ port: this.to, host: "127.0.0.1", allowHalfOpen: true });
       const pair = [near, far] as const;
       this.#pairs.add(pair);
       for (const [from, into] of [[near, far], [far, near]] as const) {
@@ -47,7 +52,14 @@ export class Relay {
         });
       }
     });
-    this.#server.listen(port, "127.0.0.1");
+    this.#server.listen(this.port, "127.0.0.1");
+    await once(this.#server, "listening");
+  }
+
+  /** Takes no connections, as a machine without the program: one that takes and closes them looks like a refusing edge. */
+  refuse(): void {
+    this.#server?.close();
+    this.#server = undefined;
   }
 
   /** From now on. What a stall held back comes when it is over. */
@@ -66,7 +78,7 @@ export class Relay {
 
   close(): void {
     this.cut();
-    this.#server.close();
+    this.refuse();
   }
 
   #pass(way: Way, act: () => void): void {

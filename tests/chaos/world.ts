@@ -171,6 +171,7 @@ export class World {
       : new Program(args[part], env, undefined, on);
     this.programs.set(part, program);
     await program.seen(/is up|Sallyport [\d.]+ on/);
+    if (part === "edge") await this.relay.open();
   }
 
   /** Sends a part a signal. */
@@ -180,6 +181,7 @@ export class World {
 
   /** Kills a part at once, and waits until it is gone. */
   async kill(part: Part): Promise<void> {
+    if (part === "edge") this.relay.refuse();
     await this.programs.get(part)!.kill();
   }
 

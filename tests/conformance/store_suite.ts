@@ -523,10 +523,11 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
       headers: {},
       body: "",
     });
-    await store.keepAnswer("k", { request: "digest", status: 201, headers: { etag: '"1"' }, body: "{}" });
-    assert.equal((await store.reserveAnswer("k", "other", NOW_MS, NOW_MS + 10))?.status, 201);
-    assert.equal(await store.reserveAnswer("k", "digest", NOW_MS + 11, NOW_MS + 20), undefined);
+    const kept = { request: "digest", status: 201, headers: { etag: '"1"' }, body: "{}" };
+    await store.keepAnswer("k", kept, NOW_MS + 30);
+    assert.equal((await store.reserveAnswer("k", "other", NOW_MS + 20, NOW_MS + 40))?.status, 201);
+    assert.equal(await store.reserveAnswer("k", "digest", NOW_MS + 31, NOW_MS + 40), undefined);
     await store.dropAnswer("k");
-    assert.equal(await store.reserveAnswer("k", "digest", NOW_MS + 11, NOW_MS + 20), undefined);
+    assert.equal(await store.reserveAnswer("k", "digest", NOW_MS + 31, NOW_MS + 40), undefined);
   });
 }

@@ -97,6 +97,26 @@ test("a repetition with the same Idempotency-Key gets the first answer, with its
   assert.equal(kept, undefined);
 });
 
+test("an Idempotency-Key works again a minute after its request was lost", async (master) => {
+  const { must, call, store, time } = master;
+  const key = { "Idempotency-Key": "key-number-one" };
+  const wanted = { name: "a", hostnames: ["a.example.org"] };
+  const begun = Promise.withResolvers<void>();
+  // Its session master ended in the middle.
+  store.addAgent = () => (begun.resolve(), new Promise(() => {}));
+  void call("POST", "/v1/agents", wanted, key);
+  await begun.promise;
+  Reflect.deleteProperty(store, "addAgent");
+  await must(409, "POST", "/v1/agents", wanted, key);
+  time.ms += 60_001;
+  await must(201, "POST", "/v1/agents", wanted, key);
+  time.ms += 23 * 3_600_000;
+  assert.equal(
+    (await must(201, "POST", "/v1/agents", wanted, key)).headers.get("idempotency-replayed"),
+    "true",
+  );
+});
+
 test("an enrolled agent gets tokens by its signature, with its names and limits", async (master) => {
   const agent = await enrolledAgent(master, "a", {
     hostnames: ["a.example.org", "b.example.org"],

@@ -31,6 +31,18 @@ describe("GET /v1/names", () => {
     await master.close();
   });
 
+  it("finds the agent of a name that many others contain", async () => {
+    const master = await managedMaster();
+    const names = Array.from({ length: 120 }, (_, index) => `device-${index}`);
+    for (const name of names) {
+      await master.must(201, "POST", "/v1/agents", { name, hostnames: [`${name}.example.org`] });
+    }
+    await master.must(201, "POST", "/v1/agents", { name: "site", hostnames: ["example.org"] });
+    const { body } = await master.must(200, "GET", "/v1/names/example.org");
+    assert.equal(body.agent?.name, "site");
+    await master.close();
+  });
+
   it("shows a tenant's key only its own names", async () => {
     const master = await managedMaster();
     await enrolledAgent(master, "home");

@@ -6,15 +6,12 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { wildcardOf } from "../../wire/wildcard.ts";
 import type { MasterEnv } from "../env.ts";
-import { type Agent, ALL_TENANTS } from "../model.ts";
+import { ALL_TENANTS } from "../model.ts";
 import { Problem } from "../problem.ts";
 import { problem } from "../routes.ts";
 import { HOSTNAME_OPENAPI, HostnameSchema } from "../schemas.ts";
 import { actorOf, type ApiParts, denials, json, reading, secured } from "./parts.ts";
 import { agentJson, AgentSchema, sessionJson, SessionSchema, timeText } from "./schemas.ts";
-
-/** Agents looked at whose names contain the name. */
-const SEARCHED_MAX = 100;
 
 const params = z.object({
   hostname: HostnameSchema.openapi({ ...HOSTNAME_OPENAPI, example: "home.example.org" }),
@@ -51,13 +48,9 @@ export function addNamesApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   app.openapi(show, async (c) => {
     const { hostname } = c.req.valid("param");
     const { tenant } = actorOf(c);
-    const names = [hostname, wildcardOf(hostname)].filter((name) => name !== undefined);
-    let agent: Agent | undefined;
-    for (const name of names) {
-      // The first of a group, whose agents share their names.
-      const { items } = await store.agents({ search: name, limit: SEARCHED_MAX });
-      agent ??= items.find(({ hostnames }) => hostnames.includes(name));
-    }
+    const wildcard = wildcardOf(hostname);
+    const agent = await store.agentServing(hostname) ??
+      (wildcard === undefined ? undefined : await store.agentServing(wildcard));
     if (tenant !== ALL_TENANTS && agent?.tenant !== tenant) {
       throw new Problem(404, `Cannot find ${hostname}: there is no such name`);
     }

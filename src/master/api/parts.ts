@@ -16,6 +16,8 @@ import { ALL_TENANTS, type Scope } from "../model.ts";
 import { Problem } from "../problem.ts";
 import { BEARER_SCHEME, problem, retryAfter, wwwAuthenticate } from "../routes.ts";
 
+/** How long a request with an `Idempotency-Key` may take; after it, its session master is taken to have ended. */
+const IN_PROGRESS_MAX_MS = 60_000;
 /** How long the answer to a request with an `Idempotency-Key` is kept. */
 export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
 
@@ -140,7 +142,7 @@ function idempotent({ store }: Management, clock: Clock): MiddlewareHandler<Mast
       "base64url",
     );
     const nowMs = clock.wallMs();
-    const kept = await store.reserveAnswer(id, request, nowMs, nowMs + IDEMPOTENCY_KEPT_MS);
+    const kept = await store.reserveAnswer(id, request, nowMs, nowMs + IN_PROGRESS_MAX_MS);
     if (kept !== undefined) {
       if (kept.request !== request) {
         throw new Problem(422, "Cannot answer: this Idempotency-Key was used with another request before", {
@@ -177,7 +179,8 @@ function idempotent({ store }: Management, clock: Clock): MiddlewareHandler<Mast
       if (value !== null) shown[name] = value;
     }
     const text = await c.res.clone().text();
-    await store.keepAnswer(id, { request, status, headers: shown, body: lock(whose, text) });
+    const answer = { request, status, headers: shown, body: lock(whose, text) };
+    await store.keepAnswer(id, answer, nowMs + IDEMPOTENCY_KEPT_MS);
   };
 }
 

@@ -7,8 +7,6 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { dayOf } from "../../wire/control/control_messages.ts";
 import type { MasterEnv } from "../env.ts";
 import { ofTenant } from "../actor.ts";
-import type { UsageRow } from "../model.ts";
-import { Problem } from "../problem.ts";
 import { actorOf, type ApiParts, changing, denials, json, missing, reading, secured } from "./parts.ts";
 import {
   auditJson,
@@ -17,12 +15,9 @@ import {
   pageSchema,
   sessionJson,
   SessionSchema,
-  usageJson,
   UsageSchema,
 } from "./schemas.ts";
-
-/** Days of usage in one answer. */
-export const USAGE_DAYS_MAX = 400;
+import { usageBody, usageDays } from "../usage_export.ts";
 
 const DAY_MS = 24 * 3_600_000;
 const DAY = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/;
@@ -143,11 +138,12 @@ export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
     const nowMs = clock.wallMs();
     const { from = dayOf(nowMs - 30 * DAY_MS), to = dayOf(nowMs) } = c.req.valid("query");
     const days = usageDays(from, to);
-    const rows = await store.usage({ ...days, ...ofTenant(actor), ...await ofAgent(actor, agent) });
     const wantsCsv = format === "csv" ||
       (format === undefined && /\btext\/csv\b/.test(c.req.header("accept") ?? ""));
-    if (!wantsCsv) return c.json({ items: rows.map(usageJson) }, 200);
-    return c.body(usageCsv(rows), 200, { "Content-Type": "text/csv; charset=utf-8" }) as never;
+    const of = { ...ofTenant(actor), ...await ofAgent(actor, agent) };
+    const body = await usageBody(store, days, of, wantsCsv ? "csv" : "json");
+    const type = wantsCsv ? "text/csv; charset=utf-8" : "application/json";
+    return c.body(body, 200, { "Content-Type": type }) as never;
   });
   app.openapi(own.audit, async (c) => {
     const { subject, limit, cursor } = c.req.valid("query");
@@ -160,31 +156,4 @@ export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
     return c.json({ items: items.map(auditJson), next: next ?? null }, 200);
   });
   return Object.values(own);
-}
-
-/** The days of a usage query. Throws 422 for invalid days, and for too many. */
-export function usageDays(from: string, to: string): { readonly from: string; readonly to: string } {
-  for (const [member, text] of [["from", from], ["to", to]] as const) {
-    if (DAY.test(text) && !Number.isNaN(Date.parse(text))) continue;
-    const detail = "must be a day such as 2026-11-27";
-    throw new Problem(422, `Cannot list usage: ${member} ${detail}`, { errors: [{ member, detail }] });
-  }
-  const days = (Date.parse(to) - Date.parse(from)) / DAY_MS;
-  if (days < 0 || days >= USAGE_DAYS_MAX) {
-    const detail = days < 0 ? "is after to" : `is more than ${USAGE_DAYS_MAX} days before to`;
-    throw new Problem(422, `Cannot list usage: from ${detail}`, { errors: [{ member: "from", detail }] });
-  }
-  return { from, to };
-}
-
-/** Usage as CSV (RFC 4180). A cell that a spreadsheet would interpret as a formula is prefixed with an apostrophe. */
-export function usageCsv(rows: readonly UsageRow[]): string {
-  const items = rows.map(usageJson);
-  const columns = Object.keys(UsageSchema.shape) as (keyof z.infer<typeof UsageSchema>)[];
-  const cell = (value: string | number) => {
-    const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  return [columns, ...items.map((item) => columns.map((column) => cell(item[column])))]
-    .map((row) => `${row.join(",")}\r\n`).join("");
 }

@@ -5,7 +5,7 @@
  */
 import { dayOf } from "../../wire/control/control_messages.ts";
 import { ofTenant } from "../actor.ts";
-import { usageCsv, usageDays } from "../api/records.ts";
+import { usageBody, usageDays } from "../usage_export.ts";
 import { type PageHost, pageOf, type Visit } from "./host.ts";
 import { AuditView } from "./views/audit.tsx";
 import { SessionsView } from "./views/sessions.tsx";
@@ -35,15 +35,18 @@ export function addRecordPages(host: PageHost): void {
     const nowMs = clock.wallMs();
     const day = (name: string, otherwise: number) => c.req.query(name) || dayOf(otherwise);
     const days = usageDays(day("from", nowMs - (USAGE_DAYS - 1) * DAY_MS), day("to", nowMs));
-    const rows = await store.usage({ ...days, ...ofTenant(actor), ...agent && { agent: agent.id } });
-    return { ...days, rows, ...agent && { agent } };
+    return { days, of: { ...ofTenant(actor), ...agent && { agent: agent.id } }, agent };
   };
-  host.shows("/page/usage", async (visit) => UsageView({ viewer: visit.viewer, ...await usageOf(visit) }));
+  host.shows("/page/usage", async (visit) => {
+    const { days, of, agent } = await usageOf(visit);
+    const rows = await store.usage({ ...of, from: days[0]!, to: days.at(-1)! });
+    return UsageView({ viewer: visit.viewer, days, rows, ...agent && { agent } });
+  });
   host.answers("/page/usage.csv", async (visit) => {
-    const { rows, from, to } = await usageOf(visit);
-    return visit.c.body(usageCsv(rows), 200, {
+    const { days, of } = await usageOf(visit);
+    return visit.c.body(await usageBody(store, days, of, "csv"), 200, {
       "Content-Type": "text/csv; charset=utf-8",
-      "Content-Disposition": `attachment; filename="usage-${from}-${to}.csv"`,
+      "Content-Disposition": `attachment; filename="usage-${days[0]}-${days.at(-1)}.csv"`,
     });
   });
   host.shows("/page/audit", async ({ c, actor, viewer }) => {

@@ -202,6 +202,15 @@ class SqlStore implements Store {
     });
   }
 
+  agentServing(hostname: string): Promise<Agent | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("agents").selectAll("agents")
+        .innerJoin("agent_hostnames", "agent_hostnames.agent", "agents.id")
+        .where("agent_hostnames.name", "=", hostname).orderBy("agents.name").limit(1).executeTakeFirst();
+      return row === undefined ? undefined : (await withHostnames(db, [row]))[0];
+    });
+  }
+
   hostnameOwner(hostname: string): Promise<{ owner: string; tenant: string } | undefined> {
     return this.#read(async (db) => {
       const row = await db.selectFrom("hostnames").select(["owner", "tenant"]).where("name", "=", hostname)
@@ -685,14 +694,14 @@ class SqlStore implements Store {
     });
   }
 
-  keepAnswer(id: string, { status, headers, body }: KeptAnswer & { readonly status: number }): Promise<void> {
+  keepAnswer(
+    id: string,
+    { status, headers, body }: KeptAnswer & { readonly status: number },
+    expiresAtMs: number,
+  ): Promise<void> {
     return this.#read(async (db) => {
-      await db.updateTable("answers").set({ status, headers: JSON.stringify(headers), body }).where(
-        "id",
-        "=",
-        id,
-      )
-        .execute();
+      const values = { status, headers: JSON.stringify(headers), body, expires_at: expiresAtMs };
+      await db.updateTable("answers").set(values).where("id", "=", id).execute();
     });
   }
 

@@ -164,6 +164,8 @@ export interface Store {
   changeAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void>;
   /** Removes an agent; false if there is none. */
   removeAgent(id: string, audit: AuditEntry): Promise<boolean>;
+  /** The agent that has this hostname or wildcard; the first by name of a group, whose agents share theirs. */
+  agentServing(hostname: string): Promise<Agent | undefined>;
   /** The owner of a hostname by an exact entry, if any. */
   hostnameOwner(hostname: string): Promise<{ readonly owner: string; readonly tenant: string } | undefined>;
   /**
@@ -253,14 +255,19 @@ export interface Store {
   settleDelivery(id: string, outcome: DeliveryOutcome): Promise<void>;
   deliveries(query: DeliveryQuery): Promise<Page<WebhookDelivery>>;
 
-  /** Reserves an idempotency key; returns the response kept for an earlier request with it. */
+  /** Reserves an idempotency key until `expiresAtMs`; returns the response kept for an earlier request with it. */
   reserveAnswer(
     id: string,
     request: string,
     nowMs: number,
     expiresAtMs: number,
   ): Promise<KeptAnswer | undefined>;
-  keepAnswer(id: string, answer: KeptAnswer & { readonly status: number }): Promise<void>;
+  /** Keeps the response to the request that reserved a key. */
+  keepAnswer(
+    id: string,
+    answer: KeptAnswer & { readonly status: number },
+    expiresAtMs: number,
+  ): Promise<void>;
   dropAnswer(id: string): Promise<void>;
 
   /** Deletes expired data: nonces, codes, responses, changes, the counts of edges that no longer report. */

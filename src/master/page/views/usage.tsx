@@ -16,9 +16,9 @@ export const USAGE_ROWS_MAX = 500;
 /** Props of {@link UsageView}. */
 interface UsageProps {
   readonly viewer: Viewer;
+  /** At least one. */
+  readonly days: readonly string[];
   readonly rows: readonly UsageRow[];
-  readonly from: string;
-  readonly to: string;
   /** Set to show the usage of a single agent. */
   readonly agent?: Agent;
 }
@@ -33,19 +33,20 @@ interface Sum {
 }
 
 /** Usage of one agent by day, or of all by agent. */
-export function UsageView({ viewer, rows, from, to, agent }: UsageProps): Html {
-  const days = sums(rows, ({ day }) => [day, day]);
+export function UsageView({ viewer, days, rows, agent }: UsageProps): Html {
+  const [from, to] = [days[0]!, days.at(-1)!];
+  const byDay = sums(rows, ({ day }) => [day, day]);
   const shown = agent === undefined
     ? [...sums(rows, (row) => [row.agent, row.name || row.agent]).values()]
       .sort((a, b) => b.bytesToAgent + b.bytesToVisitor - a.bytesToAgent - a.bytesToVisitor)
-    : [...days.values()].sort((a, b) => b.key < a.key ? -1 : 1);
+    : [...byDay.values()].sort((a, b) => b.key < a.key ? -1 : 1);
   const query = new URLSearchParams({ from, to, ...agent === undefined ? {} : { agent: agent.id } });
   const name = (sum: Sum) =>
     agent !== undefined || !sum.key.startsWith("agent_")
       ? sum.name
       : <a href={`/page/usage?${new URLSearchParams({ from, to, agent: sum.key })}`}>{sum.name}</a>;
-  const series = daysBetween(from, to).map((day) => {
-    const sum = days.get(day);
+  const series = days.map((day) => {
+    const sum = byDay.get(day);
     return [Date.parse(day) / 1000, sum?.bytesToVisitor ?? 0, sum?.bytesToAgent ?? 0];
   });
   return (
@@ -146,12 +147,4 @@ function sums(
     sum.connectedMs += row.connectedMs;
   }
   return found;
-}
-
-function daysBetween(from: string, to: string): string[] {
-  const days: string[] = [];
-  for (let ms = Date.parse(from); ms <= Date.parse(to); ms += 86_400_000) {
-    days.push(new Date(ms).toISOString().slice(0, 10));
-  }
-  return days;
 }

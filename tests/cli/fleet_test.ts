@@ -1,0 +1,68 @@
+/** The commands that manage a session master with thousands of agents: nothing of long answers is lost. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { DATABASE_FILE } from "../../src/cli/data_dir.ts";
+import { openStore } from "../../src/master/store/sql_store.ts";
+import { dayOf } from "../../src/wire/control/control_messages.ts";
+import { entry, report, someAgent } from "../conformance/store_suite.ts";
+import { type Program, programStarter, startServe } from "./program.ts";
+
+const AGENTS = 1_200;
+const timeout = 60_000;
+const start = programStarter();
+const today = dayOf(Date.now());
+const yesterday = dayOf(Date.now() - 24 * 3_600_000);
+
+let folder: string;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sallyport-fleet-"));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+/** A fleet in the database of a data folder. */
+async function makeFleet(): Promise<void> {
+  const store = await openStore(join(folder, DATABASE_FILE));
+  const names = Array.from({ length: AGENTS }, (_, index) => `device-${String(index).padStart(4, "0")}`);
+  for (const name of names) {
+    const notes = "x".repeat(800);
+    await store.addAgent(someAgent(name, { notes }), undefined, entry("agent.added", name));
+  }
+  const used = (name: string, day: string) => ({
+    ...{ agent: `agent_${name}`, tenant: "default", day },
+    ...{ bytesToAgent: 123_456_789, bytesToVisitor: 987_654_321, streams: 12, connectedMs: 86_400_000 },
+  });
+  const usage = [yesterday, today].flatMap((day) => names.map((name) => used(name, day)));
+  await store.applyReport(report(1, { usage }), Date.now());
+  await store.close();
+}
+
+describe("sallyport: managing thousands of agents", () => {
+  it("lists and bills them all", { timeout }, async () => {
+    await makeFleet();
+    const { master, program } = await startServe(start, folder);
+    const run = async (...args: string[]): Promise<Program> => {
+      const run = start([...args, "--master", master, "--credential-file", join(folder, "admin.key")]);
+      await run.ended;
+      return run;
+    };
+    const [json, table, csv] = await Promise.all([
+      run("agents", "list", "--json"),
+      run("usage"),
+      run("usage", "--csv", "--from", yesterday),
+    ]);
+    assert.equal(json!.stderr + table!.stderr + csv!.stderr, "");
+    assert.equal(JSON.parse(json!.stdout).length, AGENTS);
+    assert.equal(table!.stdout.match(/^\d/gm)?.length, 2 * AGENTS);
+    const rows = csv!.stdout.split("\n");
+    assert.match(rows[0]!, /^agent,name,tenant,day,bytes_to_agent,/);
+    assert.equal(rows.filter((row) => row.startsWith("agent_device-")).length, 2 * AGENTS);
+    assert.equal(rows.filter((row) => row.startsWith("agent,")).length, 1);
+    const wrong = await run("usage", "--from", "soon");
+    assert.match(wrong.stderr, /^error: .*: from must be a day such as /m);
+    program.signal("SIGTERM");
+    assert.equal(await program.ended, 0);
+  });
+});
