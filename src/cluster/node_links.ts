@@ -103,7 +103,12 @@ export class NodeLinks {
     const accept = (conn: Conn) => this.#accept(conn, this.#shared(network!.clusterKey), network, accepted);
     for (let tried = 0;; tried++) {
       try {
-        const listener = await runtime.listen({ host: at.host, port: at.port + tried, accept });
+        const listener = await runtime.listen({
+          host: at.host,
+          port: at.port + tried,
+          accept,
+          peerSpeaks: true,
+        });
         this.#listeners.push(listener);
         this.#reach = {
           ...this.#reach,
@@ -130,7 +135,11 @@ export class NodeLinks {
       throw new SallyportError("not_supported", why, { side: "local" });
     }
     const peerKey = new Uint8Array(Buffer.from(to.publicKey, "base64url"));
-    const conn = await runtime.dial({ ...parseAddress(to.address), timeoutMs: LINK_DEADLINE_MS });
+    const conn = await runtime.dial({
+      ...parseAddress(to.address),
+      timeoutMs: LINK_DEADLINE_MS,
+      peerSpeaks: true,
+    });
     const shared = this.#shared(network.clusterKey);
     return await this.#dialled(to, openLink(conn, "dialer", shared, () => handler, { ...network, peerKey }));
   }

@@ -254,6 +254,7 @@ class EdgeNode implements Edge {
       host,
       port,
       reusePort,
+      peerSpeaks: true,
       ...descriptor === undefined ? {} : { descriptor },
       accept: (conn) => this.#accept(conn, detector),
     }));

@@ -135,12 +135,7 @@ export class Routes<S> {
 
   /** Releases every name that `session` holds; a second call does nothing. */
   release(session: S): void {
-    for (const name of this.#names.get(session) ?? []) {
-      const route = this.#routes.get(name);
-      const holders = route?.holders.filter((holder) => holder.session !== session) ?? [];
-      if (route === undefined || holders.length === 0) this.#routes.delete(name);
-      else this.#routes.set(name, { ...route, holders });
-    }
+    for (const name of this.#names.get(session) ?? []) this.#leave(name, session);
     this.#names.delete(session);
   }
 
@@ -148,8 +143,17 @@ export class Routes<S> {
   releaseNames(session: S, names: readonly string[]): void {
     const held = this.#names.get(session);
     if (held === undefined) return;
-    for (const name of names) if (held.includes(name)) this.#routes.delete(name);
+    for (const name of names) this.#leave(name, session);
     this.#names.set(session, held.filter((name) => !names.includes(name)));
+  }
+
+  /** The other sessions that hold the name keep it. */
+  #leave(name: string, session: S): void {
+    const route = this.#routes.get(name);
+    if (route === undefined) return;
+    const holders = route.holders.filter((holder) => holder.session !== session);
+    if (holders.length === 0) this.#routes.delete(name);
+    else this.#routes.set(name, { ...route, holders });
   }
 
   /** Forgets take-overs older than a minute. */

@@ -125,6 +125,11 @@ export interface ListenOptions {
   readonly port: number;
   /** Called for each connection, which must be attached to a handler before the call returns. */
   accept(conn: Conn): void;
+  /**
+   * The peer sends something before it ends its direction, as in TLS and HTTP; a connection whose peer doesn't may be lost.
+   * Lets Deno use a faster kind of socket (docs/runtimes.md).
+   */
+  readonly peerSpeaks?: boolean;
   /** Lets several processes share the port (SO_REUSEPORT), where the runtime can. */
   readonly reusePort?: boolean;
   /** File descriptor of a socket that already listens, to accept on instead; host and port are then ignored. */
@@ -139,6 +144,11 @@ export interface DialOptions {
   readonly port: number;
   /** Connect timeout; on expiry the dial rejects with `deadline_exceeded`. */
   readonly timeoutMs: number;
+  /**
+   * The peer sends something before it ends its direction, as in TLS and HTTP; a connection whose peer doesn't may be lost.
+   * Lets Deno use a faster kind of socket (docs/runtimes.md).
+   */
+  readonly peerSpeaks?: boolean;
 }
 
 /** Options of {@link Runtime.dialUnix}. */

@@ -57,10 +57,6 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected abstract bytesOf(read: Read): Bytes | null;
   /** Writes some bytes to the underlying stream, at least one, and returns how many; undefined means all. */
   protected abstract writeBelow(bytes: Bytes): Promise<number | void> | void;
-  /** Writes as much as the underlying stream takes without waiting, and returns how many bytes that was. */
-  protected writeNow(_bytes: Bytes): number {
-    return 0;
-  }
   /** Closes the writing direction of the underlying stream. */
   protected abstract closeWriteBelow(): Promise<void> | void;
   /** Closes both directions of the underlying stream at once. Called once. */
@@ -78,12 +74,8 @@ export abstract class PromiseStream<Read> extends StreamBase {
 
   write(chunk: Bytes): boolean {
     if (this.writeEnded || this.dead || chunk.length === 0) return true;
-    const sent = this.#writing ? 0 : this.writeNow(chunk);
-    // Whoever reads what is written here waits for it.
-    if (sent > 0) this.#pace.mayGoOn(sent, this.#session);
-    if (sent === chunk.length) return true;
     this.#out ??= new OutQueue(this.pool);
-    this.#out.push(chunk, sent);
+    this.#out.push(chunk);
     this.#startWriting();
     if (this.#out.bytes < this.marks.highBytes) return true;
     this.#drainWanted = true;

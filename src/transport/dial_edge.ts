@@ -24,7 +24,7 @@ export function dialEdge(
     const giveUp = () => reject(signal?.reason);
     if (signal?.aborted) return giveUp();
     signal?.addEventListener("abort", giveUp, { once: true });
-    runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS }).then((conn) => {
+    runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS, peerSpeaks: true }).then((conn) => {
       signal?.removeEventListener("abort", giveUp);
       if (signal?.aborted) conn.abort();
       else resolve(conn);

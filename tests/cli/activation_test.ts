@@ -111,29 +111,32 @@ describe("edge with sockets from systemd", { skip }, () => {
   it(name, { timeout: 90_000, skip: cannot }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-activation-"));
     const supervisor = supervised(folder, onDeno);
-    let running = 0;
     try {
       const [, visitors, master] = await supervisor.seen(/ports (\d+) (\d+)/);
       // In line before the program has ever run.
       const early = answerTo(Number(visitors));
       supervisor.type("\n");
-      running = Number((await supervisor.seen(/runs (\d+)/))[1]);
+      const first = Number((await supervisor.seen(/runs (\d+)/))[1]);
       assert.equal(await early, 0x15);
       await supervisor.seen(new RegExp(`visitors and agents +127\\.0\\.0\\.1:${visitors}\n`));
-      assert.equal((await fetch(`http://127.0.0.1:${master}/healthz`)).status, 200);
-      process.kill(running, "SIGTERM");
+      const health = await fetch(`http://127.0.0.1:${master}/healthz`, {
+        signal: AbortSignal.timeout(30_000),
+      });
+      assert.equal(health.status, 200);
+      process.kill(first, "SIGTERM");
       await supervisor.seen(/ended/);
       const between = answerTo(Number(visitors));
       supervisor.type("\n");
       assert.equal(await between, 0x15);
-      running = Number((await supervisor.seen(/ended[^]*runs (\d+)/))[1]);
-      process.kill(running, "SIGTERM");
+      const second = Number((await supervisor.seen(/ended[^]*runs (\d+)/))[1]);
+      process.kill(second, "SIGTERM");
       await supervisor.seen(/ended[^]*ended/);
-      running = 0;
     } catch (error) {
       throw new Error(`${error}\n${supervisor.stdout}\n${supervisor.stderr}`, { cause: error });
     } finally {
-      if (running > 0) process.kill(running, "SIGKILL");
+      // One that still runs would keep the supervisor's output open.
+      const [started, ended] = [/runs (\d+)/g, /ended/g].map((word) => [...supervisor.stdout.matchAll(word)]);
+      for (const [, pid] of started!.slice(ended!.length)) process.kill(Number(pid), "SIGKILL");
       await supervisor.kill();
       await rm(folder, { recursive: true, force: true });
     }

@@ -20,6 +20,8 @@ export interface Harness {
   fetch(url: string): Promise<Response>;
   /** Waiting for minutes costs nothing. */
   readonly virtualTime: boolean;
+  /** Connections are lost whose peer ends before it has sent anything. */
+  readonly peersSpeak?: boolean;
 }
 
 /** UTF-8. */

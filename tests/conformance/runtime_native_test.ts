@@ -4,23 +4,30 @@ import type { Runtime } from "../../src/runtime/port.ts";
 import type { Harness } from "./runtime_helpers.ts";
 import { runtimeSuite } from "./runtime_suite.ts";
 
-async function open(runtime: Promise<Runtime> = currentRuntime()): Promise<Harness> {
-  return {
-    runtime: await runtime,
+function open(runtime: Runtime, more: Partial<Harness> = {}): Promise<Harness> {
+  return Promise.resolve({
+    runtime,
     host: "127.0.0.1",
     virtualTime: false,
     run: (body) => body(),
     fetch: (url) => fetch(url),
-  };
+    ...more,
+  });
 }
 
-runtimeSuite("native", open);
+runtimeSuite("native", async () => open(await currentRuntime()));
 
-// As without permission for native code.
+// Deno has another kind of sockets where the peer is known to speak.
 if (process.versions.deno !== undefined) {
   const { createDenoRuntime } = await import("../../src/runtime/deno/deno.ts");
-  runtimeSuite(
-    "native, by Deno's own calls",
-    () => open(Promise.resolve(createDenoRuntime({ sockets: null }))),
-  );
+  for (const how of ["with", "without"] as const) {
+    runtimeSuite(`native, on handles, ${how} native code`, () => {
+      const runtime = createDenoRuntime(how === "with" ? {} : { sockets: null });
+      return open({
+        ...runtime,
+        listen: (options) => runtime.listen({ ...options, peerSpeaks: true }),
+        dial: (options) => runtime.dial({ ...options, peerSpeaks: true }),
+      }, { peersSpeak: true });
+    });
+  }
 }

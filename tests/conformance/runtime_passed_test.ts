@@ -6,7 +6,8 @@ import { BulkPace } from "../../src/runtime/bulk_pace.ts";
 import { ClosePace } from "../../src/runtime/close_pace.ts";
 import { DescriptorGuard } from "../../src/runtime/descriptors.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { LIBRARY, openSystemSockets } from "../../src/runtime/deno/system_sockets.ts";
+import { openTcpHandles, systemError, type TcpHandles } from "../../src/runtime/deno/tcp_handles.ts";
+import type { Address } from "../../src/runtime/port.ts";
 import { listenWithNode } from "../../src/runtime/bun/node_listener.ts";
 import { BufferPool } from "../../src/runtime/out_queue.ts";
 import { Faults, listenError } from "../../src/runtime/shared.ts";
@@ -44,24 +45,30 @@ async function openOnBun(): Promise<Harness> {
   };
 }
 
-/** On Deno they take the place of a listener's socket, here copies of a listener's that is closed then. */
+/** A descriptor of a socket that listens, which nothing else uses. Throws the system's error. */
+function listening(at: Address, handles: TcpHandles): number {
+  const handle = handles.bound(at, false);
+  try {
+    const status = handle.listen(511);
+    if (status !== 0) throw systemError(status);
+    return handle.fdForIpc();
+  } finally {
+    handle.close();
+  }
+}
+
+/** On Deno they take the place of a socket that Deno has opened. */
 async function openOnDeno(): Promise<Harness> {
   const runtime = await currentRuntime();
-  const sockets = openSystemSockets();
-  assert.ok(sockets !== undefined);
-  const { dup } = Deno.dlopen(LIBRARY, { dup: { parameters: ["i32"], result: "i32" } }).symbols;
+  const handles = openTcpHandles()!;
   return {
     runtime: {
       ...runtime,
       // deno-lint-ignore require-await -- exceptions must become rejections
       listen: async (options) => {
         if (options.reusePort) return runtime.listen(options);
-        const original = sockets.next();
         try {
-          const listener = Deno.listen({ hostname: options.host, port: options.port });
-          const descriptor = dup(original);
-          listener.close();
-          return runtime.listen({ ...options, descriptor });
+          return runtime.listen({ ...options, descriptor: listening(options, handles) });
         } catch (cause) {
           throw listenError(options, cause);
         }

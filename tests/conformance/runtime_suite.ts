@@ -208,6 +208,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
     test("what comes while paused is kept, after our own closeWrite too", async (h) => {
       const pairs = await Pairs.open(h);
       const { client, server } = await pairs.connect({ keep: false });
+      if (h.peersSpeak) client.write(bytesOf("first"));
       client.closeWrite();
       await server.sawEnd;
       client.pause();
@@ -411,7 +412,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
       server.onDrain = () => server.write(pattern(64 * 1024));
       while (server.closes === 0) {
         server.write(pattern(64 * 1024));
-        await new Promise<void>((resolve) => h.runtime.clock.soon(resolve));
+        await pairs.barrier();
       }
       server.assertOver("connection_lost");
       pairs.listener.close();

@@ -123,6 +123,17 @@ describe("Routes: giving names up", () => {
     assert.deepEqual([routes.find("a.test"), routes.size], [undefined, 0]);
   });
 
+  it("releaseNames() leaves a shared name to the other sessions that hold it", () => {
+    const routes = new Routes<string>();
+    for (const instance of ["1", "2"]) {
+      routes.claim(claim("a.test", 100, { instance, aliases: ["b.test"] }), instance, 0);
+    }
+    routes.releaseNames("1", ["b.test"]);
+    assert.deepEqual([1, 2, 3].map(() => routes.find("b.test")), ["2", "2", "2"]);
+    routes.releaseNames("2", ["b.test"]);
+    assert.equal(routes.find("b.test"), undefined);
+  });
+
   it("releaseNames() gives up those that the session holds", () => {
     const routes = new Routes<string>();
     routes.claim(claim("a.test", 100, { aliases: ["b.test", "c.test"] }), "a", 0);

@@ -68,7 +68,7 @@ export async function checkTarget(
 ): Promise<void> {
   if (target.protocol === "files") return;
   if (healthCheck.kind === "http") return await askHttp(target, healthCheck, service);
-  const conn = await dialTarget(runtime, target, healthCheck.timeoutMs);
+  const conn = await dialTarget(runtime, target, { timeoutMs: healthCheck.timeoutMs });
   conn.attach(IGNORE_STREAM);
   conn.abort();
 }

@@ -32,7 +32,7 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
     async connect(stream) {
       let dialled: { readonly conn: Conn; readonly target: Target };
       try {
-        dialled = await parts.targets.dial();
+        dialled = await parts.targets.dial(true);
       } catch (error) {
         parts.failed(error);
         return turnAway(stream, AlertDescription.internal_error);

@@ -21,7 +21,7 @@ export interface Targets {
    * Connects to the first candidate that answers, over TCP or a unix socket. Rejects with `endpoint_unreachable`,
    * naming every target tried, after reporting and logging it. Skips file targets.
    */
-  dial(): Promise<{ readonly conn: Conn; readonly target: Target }>;
+  dial(peerSpeaks?: boolean): Promise<{ readonly conn: Conn; readonly target: Target }>;
 }
 
 /** A line of a service's access log: a connection, or a request if the agent sees requests. */

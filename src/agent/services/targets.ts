@@ -4,7 +4,7 @@
  * @module
  */
 import { errorMessage, SallyportError } from "../../errors.ts";
-import { type Conn, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
+import { type Conn, DIAL_TIMEOUT_MS, type DialOptions, type Runtime } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { LogSampler } from "../../telemetry/log_sampler.ts";
 import type { Targets } from "./port.ts";
@@ -100,12 +100,12 @@ export class TargetPool implements Targets {
     }));
   }
 
-  async dial(): Promise<{ readonly conn: Conn; readonly target: Target }> {
+  async dial(peerSpeaks = false): Promise<{ readonly conn: Conn; readonly target: Target }> {
     const failures: string[] = [];
     for (const target of this.candidates()) {
       if (target.protocol === "files") continue;
       try {
-        const conn = await dialTarget(this.#runtime, target);
+        const conn = await dialTarget(this.#runtime, target, { peerSpeaks });
         this.report(target);
         return { conn, target };
       } catch (error) {
@@ -131,10 +131,12 @@ export class TargetPool implements Targets {
 /** Connects to a target; rejects as `Runtime.dial` does. */
 export function dialTarget(
   runtime: Runtime,
-  { endpoint }: Exclude<Target, { readonly protocol: "files" }>,
-  timeoutMs: number = DIAL_TIMEOUT_MS,
+  { endpoint, protocol }: Exclude<Target, { readonly protocol: "files" }>,
+  { timeoutMs = DIAL_TIMEOUT_MS, peerSpeaks = false }: Partial<
+    Pick<DialOptions, "timeoutMs" | "peerSpeaks">
+  > = {},
 ): Promise<Conn> {
   return "path" in endpoint
     ? runtime.dialUnix({ path: endpoint.path, timeoutMs })
-    : runtime.dial({ ...endpoint, timeoutMs });
+    : runtime.dial({ ...endpoint, timeoutMs, peerSpeaks: peerSpeaks || protocol !== "tcp" });
 }

@@ -46,6 +46,13 @@ export function isPostgresUrl(place: string): boolean {
  * @throws SallyportError `config_invalid` if it can't be opened
  */
 export async function openDatabase(place: string): Promise<Database> {
+  // The URL parser's own error, and pg's, would show the password.
+  if (isPostgresUrl(place) && !URL.canParse(place)) {
+    const why =
+      "its URL isn't postgres://USER:PASSWORD@HOST:PORT/NAME; characters of a password that a URL uses " +
+      "itself are written as %23 for #, %2F for /, %3F for ? and %40 for @";
+    throw new SallyportError("config_invalid", `Cannot open database: ${why}`, { side: "config" });
+  }
   try {
     const opened = await connectDatabase(place);
     await migrate(opened);

@@ -10,9 +10,11 @@ import { setImmediate } from "node:timers";
 import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
-import { ReadyConn } from "./ready_conn.ts";
+import { HandleConn, type HandleShared } from "./handle_conn.ts";
+import { listenOnHandle } from "./handle_listener.ts";
 import { listenOnPassed } from "./passed_listener.ts";
 import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
+import { openTcpHandles, systemError, type TcpHandles } from "./tcp_handles.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpenssl } from "./deno_openssl.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
@@ -43,7 +45,6 @@ import {
   isExhausted,
   listenError,
   lostError,
-  noPassedSockets,
   plainHost,
   removeStaleSocket,
   type Shared,
@@ -56,21 +57,21 @@ const DATAGRAM_MAX_BYTES = 65_535;
 /** Datagram sends that may be in progress at once; more are dropped. */
 const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
-/** What the connections of one Deno process share. */
-interface DenoShared extends Shared {
-  readonly sockets: SystemSockets | undefined;
+/** What a Deno runtime uses if it is there; null does without. */
+interface DenoParts {
+  readonly handles?: TcpHandles | null;
+  readonly sockets?: SystemSockets | null;
 }
 
-/** Opens the port on this process's sockets; each call has its own buffers. `sockets` are faster than Deno's own calls. */
+/** Opens the port on this process's sockets; each call has its own buffers. */
 export function createDenoRuntime(
-  { sockets = openSystemSockets() }: { sockets?: SystemSockets | null } = {},
+  { handles = openTcpHandles(), sockets = openSystemSockets() }: DenoParts = {},
 ): Runtime {
   let ciphers: SystemCiphers | undefined;
   const turn = new Turn();
   const memory = new MemoryBudget(turn.soon);
   const clock = createSystemClock(turn.soon);
-  const shared: DenoShared = {
-    sockets: sockets ?? undefined,
+  const shared: Shared = {
     pool: new BufferPool(memory),
     pace: new BulkPace(lookForEvents),
     // Not the next turn, since turns in a row keep Deno from looking for events.
@@ -80,32 +81,36 @@ export function createDenoRuntime(
     descriptors: new DescriptorGuard(),
     faults: new Faults(),
   };
+  const onHandles = handles ? { ...shared, handles, sockets: sockets ?? undefined } : undefined;
   return {
     name: "deno",
     version: Deno.version.deno,
     // Deno.Conn has neither SO_LINGER nor a reset. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
     capabilities: {
       ...{ reusePort: true, sharedDatagrams: "last", hardClose: false },
-      passedSockets: shared.sockets !== undefined,
+      passedSockets: Boolean(sockets),
     },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
     faults: shared.faults,
-    listen: (options) => listen(options, shared),
+    listen: (options) => listen(options, shared, onHandles),
     resolve: resolveHost,
     dial: (options) =>
       dialByName(options, {
         clock: shared.clock,
         resolve: resolveHost,
         connect: (to) =>
-          dial(to, shared, (signal) => Deno.connect({ hostname: to.host, port: to.port, signal })),
+          onHandles !== undefined && to.peerSpeaks
+            ? dialOnHandle(to, onHandles)
+            : dial(to, shared, (signal) => Deno.connect({ hostname: to.host, port: to.port, signal })),
       }),
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
     listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn, shared),
-    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
+    serveHttp: (options) =>
+      listenHttp(options, (at) => listen({ ...at, peerSpeaks: true }, shared, onHandles), shared),
     // deno-lint-ignore require-await -- exceptions must become rejections
     quic: async () => denoQuic(shared),
     systemCiphers: () => ciphers ??= openOpenssl(),
@@ -163,13 +168,21 @@ class Turn {
 }
 
 // deno-lint-ignore require-await -- exceptions must become rejections
-async function listen(options: ListenOptions, shared: DenoShared): Promise<Listener> {
+async function listen(
+  options: ListenOptions,
+  shared: Shared,
+  onHandles: HandleShared | undefined,
+): Promise<Listener> {
   if (options.descriptor !== undefined) {
-    if (shared.sockets === undefined) {
-      throw noPassedSockets("on Deno it takes permission for native code (--allow-ffi) and Linux");
-    }
     const { listener, address } = listenOnPassed(options.descriptor);
     return accepting(listener, address, options, shared);
+  }
+  if (onHandles !== undefined && options.peerSpeaks) {
+    try {
+      return listenOnHandle(options, onHandles);
+    } catch (error) {
+      throw listenError(options, error);
+    }
   }
   let listener: Deno.TcpListener;
   try {
@@ -184,7 +197,7 @@ async function listen(options: ListenOptions, shared: DenoShared): Promise<Liste
   return accepting(listener, { host: listener.addr.hostname, port: listener.addr.port }, options, shared);
 }
 
-async function listenUnix(options: ListenUnixOptions, shared: DenoShared): Promise<Listener> {
+async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
   try {
     await removeStaleSocket(options.path);
     const listener = Deno.listen({ transport: "unix", path: options.path });
@@ -198,7 +211,7 @@ function accepting(
   listener: Deno.TcpListener | Deno.UnixListener,
   address: Address,
   options: Pick<ListenOptions, "accept">,
-  shared: DenoShared,
+  shared: Shared,
 ): Listener {
   const state = { closed: false };
   acceptLoop(listener, state, options, shared);
@@ -216,7 +229,7 @@ async function acceptLoop(
   listener: Deno.TcpListener | Deno.UnixListener,
   state: { closed: boolean },
   options: Pick<ListenOptions, "accept">,
-  shared: DenoShared,
+  shared: Shared,
 ): Promise<void> {
   const pace = new AcceptPace();
   while (!state.closed) {
@@ -254,31 +267,47 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/**
- * Null if the peer has reset the connection meanwhile, which makes setting its options fail. A dialled one is thought to be
- * the socket `expected`.
- */
-function newConn(
-  native: Deno.TcpConn | Deno.UnixConn,
-  shared: DenoShared,
-  expected?: number,
-): DenoConn | null {
-  const { sockets } = shared;
-  const descriptor = sockets?.find(native, expected);
+/** Null if the peer has reset the connection meanwhile, which makes setting its options fail. */
+function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn | null {
   try {
-    return sockets === undefined || descriptor === undefined
-      ? new DenoConn(native, shared)
-      : new ReadyConn(native, shared, sockets, descriptor);
+    return new DenoConn(native, shared);
   } catch {
     native.close();
     return null;
   }
 }
 
+function dialOnHandle(options: DialOptions, shared: HandleShared): Promise<Conn> {
+  return new Promise((resolve, reject) => {
+    shared.descriptors.assertDialable(options);
+    const handle = shared.handles.socket();
+    let late = false;
+    const timer = shared.clock.after(options.timeoutMs, () => {
+      late = true;
+      reject(dialTimeoutError(options));
+      handle.close();
+    });
+    const oncomplete = (status: number) => {
+      // Closing the handle completes the request as well.
+      if (late) return;
+      timer.cancel();
+      if (status === 0) {
+        const remote = { host: plainHost(options.host), port: options.port };
+        return resolve(new HandleConn(handle, remote, shared));
+      }
+      handle.close();
+      const error = systemError(status);
+      reject(isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error));
+    };
+    const status = handle.connect({ oncomplete }, options.host, options.port);
+    if (status !== 0) oncomplete(status);
+  });
+}
+
 /** Deno itself tries all addresses of a name (RFC 8305). */
 function dial(
   options: DialOptions | DialUnixOptions,
-  shared: DenoShared,
+  shared: Shared,
   connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
 ): Promise<Conn> {
   return new Promise((resolve, reject) => {
@@ -290,11 +319,10 @@ function dial(
       reject(dialTimeoutError(options));
       abort.abort();
     });
-    const expected = shared.sockets?.next();
     connect(abort.signal).then((native) => {
       timer.cancel();
       if (late) return native.close();
-      const conn = newConn(native, shared, expected);
+      const conn = newConn(native, shared);
       if (conn === null) throw lostError({ code: "ECONNRESET" });
       resolve(conn);
     }).catch((error) => {

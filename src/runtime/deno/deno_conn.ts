@@ -9,17 +9,10 @@ import { BUFFER_SIZES } from "../out_queue.ts";
 import type { Address, Bytes, Conn } from "../port.ts";
 import { plainHost, type Shared } from "../shared.ts";
 import { PromiseStream, type WriteMarks } from "../promise_stream.ts";
+import { type SessionMarks, writeMarks } from "./write_marks.ts";
 
-const KiB = 1024;
 /** A read that waited this long marks the connection as idle; the next one uses the small buffer again. */
 const IDLE_READ_MS = 1_000;
-/** A connection that may queue this much seldom has to pause its source, and writes more with each call. */
-const MARKS: WriteMarks = { highBytes: 512 * KiB, lowBytes: 256 * KiB };
-/** The same while the process holds much: hundreds of peers may have stopped reading. */
-const SHORT_MARKS: WriteMarks = { highBytes: 128 * KiB, lowBytes: 64 * KiB };
-/** Buffered bytes of the process from which it holds much. */
-const MUCH_BYTES = 16 * 1024 * KiB;
-
 /** A TCP connection on a `Deno.Conn`. */
 export class DenoConn extends PromiseStream<number | null> implements Conn {
   readonly remote: Address;
@@ -28,7 +21,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   protected override readonly closesAsEnd = true;
   protected readonly conn: Deno.TcpConn | Deno.UnixConn;
   readonly #closing: ClosePace;
-  #sessionMarks: WriteMarks | undefined;
+  #sessionMarks: SessionMarks | undefined;
   #readBuffer: Bytes | null = null;
   /**
    * 0 for the idle buffer, else the pool's index plus one. Most connections start with more than the idle buffer holds.
@@ -66,7 +59,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   protected get marks(): WriteMarks {
-    return this.#sessionMarks ?? (this.pool.memory.heldBytes < MUCH_BYTES ? MARKS : SHORT_MARKS);
+    return writeMarks(this.#sessionMarks, this.pool.memory);
   }
 
   protected readBelow(): Promise<number | null> {

@@ -8,7 +8,8 @@
 import { SallyportError } from "../../errors.ts";
 import { ipText } from "../../wire/ip/networks.ts";
 import type { Address, Bytes } from "../port.ts";
-import { LIBRARY } from "./system_sockets.ts";
+import { noPassedSockets } from "../shared.ts";
+import { openSystemFunctions } from "./system_sockets.ts";
 
 const FUNCTIONS = {
   close: { parameters: ["i32"], result: "i32" },
@@ -39,7 +40,10 @@ const DESCRIPTORS_MAX = 1_024;
 export function listenOnPassed(
   passed: number,
 ): { readonly listener: Deno.TcpListener; readonly address: Address } {
-  const library = Deno.dlopen(LIBRARY, FUNCTIONS).symbols;
+  const library = openSystemFunctions(FUNCTIONS);
+  if (library === undefined) {
+    throw noPassedSockets("on Deno it takes permission for native code (--allow-ffi) and Linux");
+  }
   const address = addressOf(passed, library);
   if (address === undefined) {
     throw cannotListen(passed, "config_invalid", "it isn't a TCP socket that listens");

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { DatabaseSync } from "node:sqlite";
 import { after, describe, it } from "node:test";
+import { inspect } from "node:util";
 import { sql } from "kysely";
 import { Migrator } from "kysely/migration";
 import { connectDatabase, openDatabase } from "../../../src/master/store/database.ts";
@@ -206,6 +207,16 @@ describe("openStore: PostgreSQL", () => {
       code: "config_invalid",
       message: /^(?!.*hunter2).*Cannot open database 127\.0\.0\.1:1/,
     });
+  });
+
+  it("a password with a character that a URL writes otherwise isn't shown", async () => {
+    for (const password of ["hunter#2", "hunter/2", "hunter?2"]) {
+      await assert.rejects(openDatabase(`postgres://user:${password}@127.0.0.1:1/db`), (error: Error) => {
+        assert.equal((error as { code?: unknown }).code, "config_invalid");
+        assert.doesNotMatch(inspect(error), /hunter/);
+        return /%23 for #/.test(error.message);
+      });
+    }
   });
 
   // The last one, and no hook: Bun gives hooks five seconds, and a machine under load may need more.
