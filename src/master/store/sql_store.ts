@@ -965,7 +965,7 @@ async function withHostnames(db: Db, rows: readonly Selectable<Tables["agents"]>
   }));
 }
 
-/** What edges must know of an agent. */
+/** An agent's ruling, for edges. */
 function rulingOf({ id, state, generation }: Agent): AgentRuling {
   return { agent: id, blocked: state !== "active", generation };
 }
