@@ -6,6 +6,7 @@
 import { SallyportError } from "../errors.ts";
 import { LIMIT_NAMES } from "../wire/token/agent_claim.ts";
 import { formatJoinLink } from "../wire/token/join_link.ts";
+import { importAgents } from "./agents_import.ts";
 import { addExamples, type CliContext, type Command, several } from "./command.ts";
 import { type Column, type ManagedMaster, manages, printDone, printEntries, printEntry } from "./manage.ts";
 import { commandLine } from "./io.ts";
@@ -63,6 +64,19 @@ export function addAgents(program: Command, context: CliContext): void {
       what: "with limits",
       args:
         "agents add home --hostname home.example.org --limit streams=200 --limit monthly_bytes=100000000000",
+    },
+  ]);
+  const imported = agents.command("import").argument(
+    "<file>",
+    "a JSON list, as `agents list --json` prints it",
+  )
+    .description("Add many agents, and print a line for each with its name and the link for `agent --join`.")
+    .option("--join-ttl <seconds>", "lifetime of the join codes");
+  manages(imported, context, (master, [file], options) => importAgents(master, file ?? "", joinTtl(options)));
+  addExamples(imported, io, [
+    {
+      what: "hundreds of them, whose links are good for a week",
+      args: "agents import fleet.json --join-ttl 604800",
     },
   ]);
   const list = agents.command("list").description("List agents, and whether they are online.")

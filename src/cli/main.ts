@@ -96,7 +96,7 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Listed>>>> = {
   },
   "Manage a session master:": {
     agents: {
-      summary: "its agents: add, list, suspend, rotate, remove",
+      summary: "its agents: add, import, list, suspend, rotate, remove",
       load: async () => (await import("./agents.ts")).addAgents,
     },
     sessions: { summary: "live sessions: list, kill", load: records },

@@ -21,12 +21,13 @@ export interface Identity {
 export interface AuthorityRequest {
   /** The certificate's common name, for humans. */
   readonly commonName: string;
-  /** Validity from now. */
-  readonly validDays: number;
+  /**
+   * Validity, which begins a day before `wallMs`; "always" for a certificate that is recognised by its fingerprint, from
+   * 1970 to the end of 9999 (RFC 5280, section 4.1.2.5).
+   */
+  readonly validDays: number | "always";
   /** The date, in milliseconds since 1970. */
   readonly wallMs: number;
-  /** Start of validity, in milliseconds since 1970. Defaults to a day before `wallMs`. */
-  readonly validFromMs?: number;
 }
 
 /** Options of {@link makeCertificate}. */
@@ -38,6 +39,7 @@ export interface CertificateRequest extends AuthorityRequest {
 }
 
 const DAY_MS = 24 * 3600 * 1000;
+const ALWAYS = { notBeforeDate: new Date(0), notAfterDate: new Date("9999-12-31T23:59:59Z") };
 
 /** Creates a server certificate. Rejects with `config_invalid` if the authority can't sign. */
 export async function makeCertificate(request: CertificateRequest): Promise<Identity> {
@@ -66,7 +68,7 @@ export async function makeAuthority(request: AuthorityRequest): Promise<Identity
 type Extensions = NonNullable<NonNullable<Parameters<typeof import("selfsigned").generate>[1]>["extensions"]>;
 
 async function generateIdentity(
-  { commonName, validDays, wallMs, validFromMs = wallMs - DAY_MS }: AuthorityRequest,
+  { commonName, validDays, wallMs }: AuthorityRequest,
   authority: Identity | undefined,
   extensions: Extensions,
 ): Promise<Identity> {
@@ -77,9 +79,11 @@ async function generateIdentity(
       keyType: "ec",
       curve: "P-256",
       algorithm: "sha256",
-      // Tolerates a clock that is slightly behind.
-      notBeforeDate: new Date(validFromMs),
-      notAfterDate: new Date(wallMs + validDays * DAY_MS),
+      ...validDays === "always" ? ALWAYS : {
+        // Tolerates a clock that is slightly behind.
+        notBeforeDate: new Date(wallMs - DAY_MS),
+        notAfterDate: new Date(wallMs + validDays * DAY_MS),
+      },
       extensions,
       ...authority === undefined
         ? {}

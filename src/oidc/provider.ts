@@ -8,8 +8,10 @@ import type { Clock, Fetch } from "../runtime/port.ts";
 
 /** Timeout for an OpenID Connect provider's response. */
 export const OIDC_TIMEOUT_MS = 10_000;
-/** An OpenID Connect provider's metadata and keys are fetched again after this time. */
-const PROVIDER_REFRESH_MS = 3600_000;
+/** An OpenID Connect provider's metadata is fetched again after this time. */
+export const PROVIDER_REFRESH_MS = 3_600_000;
+/** Delay before a failed refresh of an OpenID Connect provider's metadata is repeated. */
+export const PROVIDER_RETRY_MS = 60_000;
 
 /** Options of {@link OidcProvider}. */
 interface OidcProviderOptions {
@@ -21,25 +23,41 @@ interface OidcProviderOptions {
   readonly fetch?: Fetch;
 }
 
+interface Metadata {
+  readonly server: oauth.AuthorizationServer;
+  /** When it is fetched again. */
+  readonly freshUntilMs: number;
+}
+
 /** A provider, by its issuer. */
 export class OidcProvider {
   readonly #options: OidcProviderOptions;
-  #metadata: Promise<{ readonly server: oauth.AuthorizationServer; readonly fetchedMs: number }> | undefined;
+  #metadata: Promise<Metadata> | undefined;
 
   constructor(options: OidcProviderOptions) {
     this.#options = options;
   }
 
-  /** The provider's metadata, at most an hour old. Rejects if it is unreachable. */
+  /** The provider's metadata, refreshed every hour. Rejects if it has never been reachable. */
   async metadata(): Promise<oauth.AuthorizationServer> {
-    const { clock } = this.#options;
     const known = await this.#metadata?.catch(() => undefined);
-    if (known !== undefined && clock.nowMs() - known.fetchedMs < PROVIDER_REFRESH_MS) return known.server;
-    const issuer = new URL(this.#options.issuer);
-    this.#metadata = oauth.discoveryRequest(issuer, this.requestOptions)
-      .then((answer) => oauth.processDiscoveryResponse(issuer, answer))
-      .then((server) => ({ server, fetchedMs: clock.nowMs() }));
-    return (await this.#metadata).server;
+    const isFresh = known !== undefined && this.#options.clock.nowMs() < known.freshUntilMs;
+    if (!isFresh) this.#metadata = this.#fetch(known?.server);
+    return (await this.#metadata!).server;
+  }
+
+  async #fetch(known: oauth.AuthorizationServer | undefined): Promise<Metadata> {
+    const { clock, issuer } = this.#options;
+    const url = new URL(issuer);
+    try {
+      const answer = await oauth.discoveryRequest(url, this.requestOptions);
+      const server = await oauth.processDiscoveryResponse(url, answer);
+      return { server, freshUntilMs: clock.nowMs() + PROVIDER_REFRESH_MS };
+    } catch (error) {
+      // While the provider is away, what it said before still holds.
+      if (known === undefined) throw error;
+      return { server: known, freshUntilMs: clock.nowMs() + PROVIDER_RETRY_MS };
+    }
   }
 
   /** Options of requests to the provider. */

@@ -1,6 +1,6 @@
 /** The commands that manage a session master with thousands of agents: nothing of long answers is lost. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -40,7 +40,7 @@ async function makeFleet(): Promise<void> {
 }
 
 describe("sallyport: managing thousands of agents", () => {
-  it("lists and bills them all", { timeout }, async () => {
+  it("lists, bills and imports them", { timeout }, async () => {
     await makeFleet();
     const { master, program } = await startServe(start, folder);
     const run = async (...args: string[]): Promise<Program> => {
@@ -60,6 +60,23 @@ describe("sallyport: managing thousands of agents", () => {
     assert.match(rows[0]!, /^agent,name,tenant,day,bytes_to_agent,/);
     assert.equal(rows.filter((row) => row.startsWith("agent_device-")).length, 2 * AGENTS);
     assert.equal(rows.filter((row) => row.startsWith("agent,")).length, 1);
+    const list = join(folder, "list.json");
+    const agents = JSON.parse(json!.stdout).slice(0, 3);
+    const moved = [
+      { ...agents[0], hostnames: undefined },
+      ...agents.slice(1).map((agent: { name: string }) => ({
+        ...agent,
+        name: `new-${agent.name}`,
+        hostnames: [`new-${agent.name}.example.org`],
+      })),
+    ];
+    await writeFile(list, JSON.stringify(moved));
+    const imported = await run("agents", "import", list, "--json");
+    assert.equal(await imported.ended, 2);
+    assert.match(imported.stderr, /^device-0000: .*hostnames .*\nerror: Cannot import 1 of 3 agents; /m);
+    const added = imported.stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+    assert.deepEqual(added.map(({ name }) => name), ["new-device-0001", "new-device-0002"]);
+    assert.match(added[0].join, /^http:\/\/127\.0\.0\.1:\d+\/#[\w-]{16,}$/);
     const wrong = await run("usage", "--from", "soon");
     assert.match(wrong.stderr, /^error: .*: from must be a day such as /m);
     program.signal("SIGTERM");

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { makeAuthority, makeCertificate } from "../../src/crypto/certificate.ts";
-import { certificateFingerprint } from "../../src/crypto/certificate.ts";
+import { certificateFingerprint, makeAuthority, makeCertificate } from "../../src/crypto/certificate.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Bytes, ByteStream, Conn } from "../../src/runtime/port.ts";
 import type {
@@ -116,13 +115,14 @@ export class QuicPairs {
     this.refused = state.refused;
   }
 
-  static async open(quic: Quic, host: string, identity?: QuicIdentity): Promise<QuicPairs> {
-    const { own, fingerprint } = await identities();
+  /** Whose clients pin the listener's certificate. */
+  static async open(quic: Quic, host: string, given?: QuicIdentity): Promise<QuicPairs> {
+    const identity = given ?? (await identities()).own;
     const state = { accepted: [] as QuicEnd[], bell: new QuicEar(), refused: [] as SallyportError[] };
     const listener = await quic.listen({
       host,
       port: 0,
-      identity: identity ?? own,
+      identity,
       alpn: ["other", ALPN],
       accept: (conn) => {
         const ear = new QuicEar();
@@ -136,7 +136,7 @@ export class QuicPairs {
         state.bell.stream(undefined as unknown as ByteStream);
       },
     });
-    return new QuicPairs(quic, host, listener, fingerprint, state);
+    return new QuicPairs(quic, host, listener, certificateFingerprint(identity.certificatePem), state);
   }
 
   /** Connections that have been accepted. */
