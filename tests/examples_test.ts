@@ -17,7 +17,7 @@ const EXPECTED: Readonly<Record<string, readonly string[]>> = {
   ],
   "master_without_a_server.ts": [
     "201: alice.example.org and www.alice.example.org at edge.example.org:8443",
-    "403: Cannot issue token: hostname is not a name that this key may serve",
+    '403: Cannot issue token: hostname "bob.example.org" is not a name that this key may serve',
   ],
   "tunnel_services.ts": [
     "the edge asks the device: GET /status: 21 °C",

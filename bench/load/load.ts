@@ -131,7 +131,7 @@ export async function startLoad(mode: LoadMode, options: LoadOptions): Promise<B
   return {
     async stop(): Promise<ChildEvent | undefined> {
       child.endInput();
-      const done = mode === "visitors" ? await child.event("done") : undefined;
+      const done = mode === "hold" ? undefined : await child.event("done");
       await stopChild(child);
       return done;
     },

@@ -1,5 +1,5 @@
 // The visitors: load on a tunnel's public side, and what they see of it. Each mode prints one JSON line at its end; those
-// that go on in the background print {"event":"running"} once they are under way and end with stdin.
+// that go on in the background print {"event":"running"} once they are under way, and end with stdin.
 #include "common.h"
 
 #include <errno.h>
@@ -124,14 +124,14 @@ static void run_bulk(const struct options *options) {
       } else if (phase == SETTING_UP && now - started > SETUP_LIMIT_NS) {
         errno = ETIMEDOUT;
         fail("get bytes through");
-      } else if (phase == WARMING_UP && !options->background) {
+      } else if (phase == WARMING_UP) {
         phase = MEASURING;
         window_start = now_ns();
         bytes_start = total;
         own_start = own_cpu();
         for (int i = 0; i < options->pid_count; i++) cpu_start[i] = cpu_seconds(options->pids[i]);
-        next = now + options->window_ns;
-      } else if (phase == MEASURING || (phase == WARMING_UP && now - started > options->window_ns)) {
+        if (!options->background) next = now + options->window_ns;
+      } else if (phase == MEASURING && (!options->background || now - started > options->window_ns || stdin_ended())) {
         double seconds = (double)(now_ns() - window_start) / 1e9;
         printf("{\"event\":\"done\",\"bytes\":%llu,\"seconds\":%.6f,\"lost\":%llu,\"ownCpu\":%.3f,\"cpu\":[",
                (unsigned long long)(total - bytes_start), seconds, (unsigned long long)lost, own_cpu() - own_start);
@@ -140,7 +140,6 @@ static void run_bulk(const struct options *options) {
         printf("]}\n");
         return;
       }
-      if (stdin_ended()) return;
     }
     int count = epoll_wait(epoll, events, EVENTS, 5);
     for (int i = 0; i < count; i++) {

@@ -4,13 +4,14 @@
  * @module
  */
 import { type Conn, DIAL_TIMEOUT_MS, type Runtime } from "../runtime/port.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { SessionStream } from "../transport/port.ts";
 import { type ByteMeter, idleTicks, splice, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 import { AlertDescription } from "../wire/tls/tls_alert.ts";
 import type { AccessList } from "./access_list.ts";
+import { dialFault } from "./services/targets.ts";
 import { turnAway } from "./turn_away.ts";
 import { DEMAND_IDLE_TICKS } from "../tunnel/requests/tcp_proxy.ts";
 
@@ -64,7 +65,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
     } catch (cause) {
       const error = new SallyportError(
         "endpoint_unreachable",
-        `Cannot reach endpoint ${host}:${port}: ${errorMessage(cause)}`,
+        `Cannot reach endpoint ${dialFault(`${host}:${port}`, cause)}`,
         { side: "local", retryable: true, cause },
       );
       const endpoint = `${host}:${port}`;

@@ -21,7 +21,7 @@ export class Slab {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** `byteLength` bytes, at most as many as a slab has, that nobody has used before. */
+  /** `byteLength` unused bytes, at most as many as a slab has. */
   take(byteLength: number): Bytes {
     let slab = this.#slab;
     if (slab === undefined || this.#used + byteLength > slab.length) {

@@ -19,7 +19,7 @@ interface Entries {
   readonly names: Expiring<string>;
 }
 
-/** Gives the registries of this file the entries of a store, which nobody else can reach. */
+/** The entries of a store, for the registries of this file alone. */
 let entriesOf: (store: MemoryRegistryStore) => Entries;
 
 /** The entries of in-memory registries. */

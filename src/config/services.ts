@@ -44,7 +44,9 @@ const healthCheck = z.preprocess(
     kind: z.enum(["tcp", "http"]).describe(
       "tcp: the target accepts a connection. http: it answers a GET successfully.",
     ),
-    path: z.string().startsWith("/").optional().describe("For http: the requested path. Default: /."),
+    path: z.string().startsWith("/", "it doesn't start with /").optional().describe(
+      "For http: the requested path. Default: /.",
+    ),
     status: z.int().min(100).max(599).optional().describe(
       "For http: the one status that counts as healthy. Default: any from 200 to 399.",
     ),
@@ -99,7 +101,9 @@ const basicAuth = z.strictObject({
 });
 
 const oidc = z.strictObject({
-  issuer: z.url().describe("The provider's issuer URL."),
+  issuer: z.url("it is not a URL such as https://accounts.example.org").describe(
+    "The provider's issuer URL.",
+  ),
   client_id: z.string().min(1),
   client_secret_file: value.path.optional(),
   allowed_mails: z.array(z.string()).optional(),
@@ -288,9 +292,21 @@ function reasonOf(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_value") {
     return `${JSON.stringify(issue.input)} is not one of ${issue.values.join(", ")}`;
   }
+  if (issue.code === "invalid_key") return issue.issues[0]?.message ?? issue.message;
+  if (issue.code === "too_small" || issue.code === "too_big") {
+    const [isLess, bound] = issue.code === "too_small" ? [true, issue.minimum] : [false, issue.maximum];
+    if (typeof issue.input === "number") return `${issue.input} is ${isLess ? "less" : "more"} than ${bound}`;
+    return isLess ? "it is empty" : `it has more than ${bound} entries`;
+  }
   if (issue.code !== "invalid_type") return issue.message;
+  if (issue.expected === "int") return `${issue.input} is not a whole number`;
   const received = /received (\w+)/.exec(issue.message)?.[1];
-  return received === "undefined" ? "it is missing" : `it must be a ${issue.expected}, not a ${received}`;
+  if (received === "undefined") return "it is missing";
+  return `it must be ${withArticle(issue.expected)}, not ${withArticle(received ?? "null")}`;
+}
+
+function withArticle(type: string): string {
+  return type === "null" ? type : `${/^[ao]/.test(type) ? "an" : "a"} ${type}`;
 }
 
 /** `services[1].health_check.path`. */

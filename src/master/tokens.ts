@@ -86,7 +86,7 @@ export class TokenIssuer {
       credential.mayServe(name) ? [] : [
         bodyFault(
           index === 0 ? ["hostname"] : ["alias", index - 1],
-          "is not a name that this key may serve",
+          `"${name}" is not a name that this key may serve`,
         ),
       ]
     );

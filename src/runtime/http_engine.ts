@@ -177,7 +177,7 @@ class Connection<Context> implements HttpConnection, StreamWatch {
         noBody: incoming.method === "HEAD",
         close: this.#finishing || !this.#options.keepAlive,
       });
-      // Deno doesn't read a body that nobody has asked for, and the next request would wait behind it. The head's
+      // Deno leaves a body in the connection that wasn't read, and the next request would wait behind it. The head's
       // deadline bounds how long the rest may take.
       if (incoming.readableFlowing === null) incoming.resume();
     } catch {

@@ -1,6 +1,6 @@
 /**
- * Back-pressure below a TLS stack. Deno's keeps taking in bytes while nobody reads from it, and holds them encrypted, where
- * no counter shows them.
+ * Back-pressure below a TLS stack. Deno's stack takes in bytes even while its output isn't read, and keeps them encrypted,
+ * where no counter shows them.
  *
  * @module
  */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { BLOCK_BYTES, BlockPool } from "../../src/bytes/block_pool.ts";
@@ -92,6 +93,43 @@ describe("ChunkQueue", () => {
     first.clear();
     second.push(new Uint8Array(300_000).fill(4));
     assert.ok(seen.every((byte) => byte === 1), "what is cleared may still be read");
+  });
+
+  it("no two queues of a pool ever have a block in common, whatever is pushed, dropped, moved and cleared", () => {
+    const QUEUES = 5;
+    const fills = Array.from({ length: QUEUES }, (_, at) => new Uint8Array(BLOCK_BYTES).fill(at + 1));
+    const step = fc.record({
+      at: fc.nat(QUEUES - 1),
+      how: fc.constantFrom("push", "push", "drop", "move", "clear"),
+      byteLength: fc.oneof(fc.nat(2_000), fc.nat(100_000)),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60, size: "max" }), (steps) => {
+        const pool = new BlockPool();
+        const queues = Array.from({ length: QUEUES }, () => new ChunkQueue(pool));
+        for (const { at, how, byteLength } of steps) {
+          const queue = queues[at]!;
+          if (how === "push") queue.push(new Uint8Array(byteLength).fill(at + 1));
+          else if (how === "drop") queue.drop(byteLength);
+          else if (how === "clear") queue.clear();
+          else {
+            const size = Math.min(byteLength, queue.byteLength);
+            queue.moveTo(new Uint8Array(size), 0, size);
+          }
+          // A block of two queues would show one's bytes to the other.
+          for (const [index, other] of queues.entries()) {
+            const piece = other.peek();
+            const its = fills[index]!.subarray(0, piece.length);
+            assert.equal(Buffer.compare(piece, its), 0, `queue ${index} has another's bytes`);
+          }
+        }
+        const held = queues.reduce((sum, queue) => sum + queue.byteLength, 0);
+        assert.ok(pool.memory.heldBytes >= held);
+        for (const queue of queues) queue.drop(queue.byteLength);
+        assert.equal(pool.memory.heldBytes, 0, "each block was given back once");
+      }),
+      { seed: seedOf(12), numRuns: 60 },
+    );
   });
 
   it("keeps as many blocks as are in use, so that those of dropped streams are used again", () => {

@@ -127,6 +127,23 @@ describe("agentServices: services in a file", () => {
           "6:21 services[0].proxy_protocol: 3 is not one of 0, 1, 2",
         ],
       ],
+      [
+        "services:\n  - name: a.example.org\n    targets: []\n    limits: { connections: 1.5, connections_per_visitor: -1 }\n" +
+        "    health_check: { kind: http, path: healthz, status: 999 }\n    oidc: { issuer: foo, client_id: '' }\n" +
+        "    basic_auth: { users: { 'a:b': x } }\n    headers: x\n    allow: {}\n",
+        [
+          "3:14 services[0].targets: it is empty",
+          "4:28 services[0].limits.connections: 1.5 is not a whole number",
+          "4:58 services[0].limits.connections_per_visitor: -1 is less than 1",
+          "5:39 services[0].health_check.path: it doesn't start with /",
+          "5:56 services[0].health_check.status: 999 is more than 599",
+          "6:21 services[0].oidc.issuer: it is not a URL such as https://accounts.example.org",
+          "6:37 services[0].oidc.client_id: it is empty",
+          "7:35 services[0].basic_auth.users.a:b: has a colon, which a user name can't contain",
+          "8:14 services[0].headers: it must be an object, not a string",
+          "9:12 services[0].allow: it must be an array, not an object",
+        ],
+      ],
       ["transport: pigeon\n", ['1:12 transport: "pigeon" is not one of sealed, snitun, curve, quic, auto']],
       [
         "services:\n  - name: a.example.org\n    target: http://127.0.0.1:1\n    tls: passthrough\n    headers:\n" +

@@ -357,7 +357,10 @@ describe("POST /v1/tokens refuses", () => {
     const alias = ["b.example.org", "evil.org", "example.org"];
     const problem = await problemOf(await post({ hostname: "b.example.net", alias }, as), 403);
     assert.deepEqual(problem.errors?.map((fault) => fault.pointer), ["#/hostname", "#/alias/1", "#/alias/2"]);
-    assert.equal(problem.detail, "Cannot issue token: hostname is not a name that this key may serve");
+    assert.equal(
+      problem.detail,
+      'Cannot issue token: hostname "b.example.net" is not a name that this key may serve',
+    );
     const seen = parsePrometheus(await metrics.render());
     assert.equal(sampleValue(seen, "sallyport_tokens_issued_total"), 1);
   });

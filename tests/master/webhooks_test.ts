@@ -464,6 +464,29 @@ describe("WebhookSender", () => {
     }
   });
 
+  it("a message at which every master ends is given up after its last attempt", async () => {
+    const store = await openStore(":memory:");
+    try {
+      await withHook(store);
+      await store.addDelivery("hook_1", tell());
+      let sent = 0;
+      const { sender, time } = testSender(store, () => {
+        sent++;
+        return Promise.resolve(new Response(null));
+      });
+      for (let attempt = 0; attempt < 9; attempt++) {
+        const options = { nowMs: time.ms, leaseMs: WEBHOOK_LEASE_MS, without: [] };
+        assert.ok(await store.takeDelivery(options));
+        time.ms += WEBHOOK_LEASE_MS;
+      }
+      await sender.work();
+      const { items: [given] } = await store.deliveries({ webhooks: ["hook_1"], limit: 1 });
+      assert.deepEqual([sent, given?.state, given?.nextAtMs], [0, "failed", undefined]);
+    } finally {
+      await store.close();
+    }
+  });
+
   it("a webhook that doesn't answer holds up no other one", async () => {
     const store = await openStore(":memory:");
     try {

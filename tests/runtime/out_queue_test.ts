@@ -46,6 +46,39 @@ describe("OutQueue", () => {
     );
   });
 
+  it("no two queues of a pool ever have a buffer in common, whatever is pushed, consumed and cleared", () => {
+    const QUEUES = 5;
+    const fills = Array.from(
+      { length: QUEUES },
+      (_, at) => new Uint8Array(BUFFER_SIZES.at(-1)!).fill(at + 1),
+    );
+    const step = fc.record({
+      at: fc.nat(QUEUES - 1),
+      how: fc.constantFrom("push", "push", "consume", "clear", "clear in flight", "release"),
+      byteLength: fc.oneof(fc.nat(20_000), fc.nat(300_000)),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60, size: "max" }), (steps) => {
+        const pool = new BufferPool();
+        const queues = Array.from({ length: QUEUES }, () => new OutQueue(pool));
+        for (const { at, how, byteLength } of steps) {
+          const queue = queues[at]!;
+          if (how === "push") queue.push(new Uint8Array(byteLength).fill(at + 1));
+          else if (how === "consume") queue.consume(Math.min(byteLength, queue.head().length));
+          else if (how === "release") queue.release();
+          else queue.clear(how === "clear in flight");
+          for (const [index, other] of queues.entries()) {
+            const its = fills[index]!.subarray(0, other.head().length);
+            assert.equal(Buffer.compare(other.head(), its), 0, `queue ${index} has another's bytes`);
+          }
+        }
+        for (const queue of queues) queue.clear();
+        assert.equal(pool.memory.heldBytes, 0, "each buffer was given back once");
+      }),
+      { numRuns: 60, seed: seedOf(2) },
+    );
+  });
+
   it("a view of the head stays good while more is pushed", () => {
     const queue = new OutQueue(new BufferPool());
     queue.push(new Uint8Array(100).fill(1));

@@ -6,8 +6,9 @@
 import { UNKNOWN_ADDRESS } from "../../protocol/mux/host.ts";
 import type { Bytes, Conn } from "../../runtime/port.ts";
 import { Buffer } from "node:buffer";
-import { SallyportError } from "../../errors.ts";
+import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { visitorLines } from "../../telemetry/log_sampler.ts";
 import { idleTicks, splice } from "../../transport/splice.ts";
 import type { Caller } from "../../transport/port.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
@@ -28,6 +29,7 @@ const CONTENT_HANDSHAKE = 22;
 /** The connector of a service whose visitors' TLS is terminated at its target. */
 export function passthroughConnector(service: Service, parts: ServiceParts): ServiceConnector {
   const notTls = new NotTlsLog(parts);
+  const sampler = visitorLines(parts.log, parts.runtime.clock);
   return {
     async connect(stream) {
       let dialled: { readonly conn: Conn; readonly target: Target };
@@ -35,6 +37,8 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
         dialled = await parts.targets.dial(true);
       } catch (error) {
         parts.failed(error);
+        const reason = errorCode(error);
+        sampler.warn(reason, { visitor: stream.caller.address, reason }, errorMessage(error));
         return turnAway(stream, AlertDescription.internal_error);
       }
       const { conn, target } = dialled;

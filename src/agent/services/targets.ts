@@ -6,7 +6,6 @@
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { type Conn, DIAL_TIMEOUT_MS, type DialOptions, type Runtime } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
-import { LogSampler } from "../../telemetry/log_sampler.ts";
 import type { Targets } from "./port.ts";
 import { endpointText, type Target } from "./target.ts";
 
@@ -43,8 +42,6 @@ export class TargetPool implements Targets {
   readonly #entries: readonly Entry[];
   readonly #runtime: Runtime;
   readonly #log: Logger;
-  /** Samples messages that every visitor of a failed target would repeat. */
-  readonly #sampler: LogSampler;
 
   constructor({ targets, runtime, log }: TargetPoolOptions) {
     this.#entries = targets.map((target) => ({
@@ -55,7 +52,6 @@ export class TargetPool implements Targets {
     }));
     this.#runtime = runtime;
     this.#log = log;
-    this.#sampler = new LogSampler({ log, clock: runtime.clock });
   }
 
   candidates(): readonly Target[] {
@@ -110,15 +106,13 @@ export class TargetPool implements Targets {
         return { conn, target };
       } catch (error) {
         this.report(target, error);
-        failures.push(`${endpointText(target.endpoint)}: ${errorMessage(error)}`);
+        failures.push(dialFault(endpointText(target.endpoint), error));
       }
     }
-    const error = new SallyportError("endpoint_unreachable", `Cannot reach endpoint ${failures.join("; ")}`, {
+    throw new SallyportError("endpoint_unreachable", `Cannot reach endpoint ${failures.join("; ")}`, {
       side: "local",
       retryable: true,
     });
-    this.#sampler.warn(error.code, { reason: error.code }, error.message);
-    throw error;
   }
 
   /** 0 for a healthy target, 1 for one that failed a visitor recently, 2 for one that fails its health check. */
@@ -126,6 +120,12 @@ export class TargetPool implements Targets {
     if (unwell) return 2;
     return penaltyUntilMs > this.#runtime.clock.nowMs() ? 1 : 0;
   }
+}
+
+/** An endpoint and why it can't be dialled; most errors name it themselves. */
+export function dialFault(endpoint: string, error: unknown): string {
+  const message = errorMessage(error).replace(/^Cannot connect to /, "");
+  return message.startsWith(`${endpoint}: `) ? message : `${endpoint}: ${message}`;
 }
 
 /** Connects to a target; rejects as `Runtime.dial` does. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import { type ByteStream, DIAL_TIMEOUT_MS, type Fetch, type Runtime } from "../../runtime/port.ts";
 import { BufferPool } from "../../runtime/out_queue.ts";
 import { Faults } from "../../runtime/shared.ts";
@@ -243,6 +243,8 @@ class Terminating implements ServiceConnector {
       stream.resume();
     } catch (error) {
       failed(error);
+      const reason = errorCode(error);
+      this.#sampler.warn(reason, { visitor: visitor.address, reason }, errorMessage(error));
       stream.abort(error as Error);
     }
   }
@@ -268,7 +270,8 @@ class Terminating implements ServiceConnector {
         accessLog({
           name: hostOf(exchange.request.authority),
           visitor: exchange.visitor.address,
-          ...first === undefined ? {} : { target: first.text },
+          // A connection may be to any of several.
+          ...first === undefined || targets.length > 1 ? {} : { target: first.text },
           ...{ bytesIn, bytesOut, durationMs },
           method: exchange.request.method,
           path: exchange.request.target,

@@ -442,7 +442,7 @@ class SqlStore implements Store {
       const sessions = new Map(
         report.sessions.map((session) => [session.id, sessionRow({ ...session, edge })]),
       );
-      for (const batch of rowBatches([...sessions.values()])) {
+      for await (const batch of rowBatches([...sessions.values()])) {
         await tx.insertInto("sessions").values(batch)
           .onConflict((conflict) =>
             conflict.column("id").doUpdateSet(({ ref }) => ({
@@ -457,7 +457,7 @@ class SqlStore implements Store {
       const usage = mergedUsage(report.usage).sort((a, b) =>
         a.agent < b.agent || (a.agent === b.agent && a.day < b.day) ? -1 : 1
       );
-      for (const batch of rowBatches(usage)) await addUsage(tx, batch);
+      for await (const batch of rowBatches(usage)) await addUsage(tx, batch);
       const events = new EventWriter(tx);
       // A session that began and ended between two reports left only its usage.
       const left = [...ended, ...usage.map(({ agent }) => agent)];
@@ -965,7 +965,7 @@ async function withHostnames(db: Db, rows: readonly Selectable<Tables["agents"]>
   }));
 }
 
-/** What edges must know of an agent. */
+/** An agent's ruling, for edges. */
 function rulingOf({ id, state, generation }: Agent): AgentRuling {
   return { agent: id, blocked: state !== "active", generation };
 }

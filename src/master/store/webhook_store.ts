@@ -171,7 +171,7 @@ export async function noteSessions(
           .execute();
       }
     }
-    for (const rows of rowBatches(arrived)) {
+    for await (const rows of rowBatches(arrived)) {
       const added = await tx.insertInto("presence").values(rows)
         .onConflict((conflict) => conflict.doNothing()).returning("agent").execute();
       for (const { agent } of added) {

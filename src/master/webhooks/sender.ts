@@ -100,6 +100,7 @@ export class WebhookSender {
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#sampler.flush();
     await Promise.race([
       Promise.all(this.#under),
       new Promise<void>((resolve) => this.#options.clock.after(1_000, resolve)),
@@ -173,6 +174,8 @@ export class WebhookSender {
       const jitter = 1 + JITTER * (2 * random() - 1);
       return { state: "waiting", ...why, nextAtMs: Math.round(clock.wallMs() + waitS * 1000 * jitter) };
     };
+    // A master ended during each attempt: this message may be the reason.
+    if (attempts > RETRY_AFTER_S.length + 1) return { state: "failed", error: "no attempt had an outcome" };
     const leaving = new AbortController();
     const timer = clock.after(WEBHOOK_TIMEOUT_MS, () => {
       leaving.abort(new Error(`it gave no complete answer within ${WEBHOOK_TIMEOUT_MS / 1000} s`));

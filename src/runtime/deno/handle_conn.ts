@@ -126,7 +126,7 @@ export class HandleConn extends StreamBase implements Conn {
       const head = out.head();
       const status = this.#handle.writeBuffer(this.#request, head);
       if (status !== 0) return queueMicrotask(() => this.#broken(status));
-      // Whoever reads what is written here waits for it.
+      // The reader of these bytes waits for them.
       this.#pace.mayGoOn(head.length, this.#session);
       if (this.#handles.isWriting) {
         this.#request.buffer = head;
