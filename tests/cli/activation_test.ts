@@ -2,13 +2,14 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { describe, it } from "node:test";
 import { passedSockets, withSockets } from "../../src/cli/activation.ts";
 import { loadConfig } from "../../src/config/config.ts";
+import { currentRuntime } from "../../src/runtime/mod.ts";
+import { Watched } from "../conformance/runtime_helpers.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { Program, programWords } from "./program.ts";
 
@@ -70,33 +71,32 @@ for _ in sys.stdin:
 const skip = process.platform === "win32" || spawnSync("python3", ["--version"]).error !== undefined;
 const onDeno = process.versions.deno !== undefined && !process.env.SALLYPORT_PROGRAM;
 
-/** The program, which a supervisor starts with two sockets. On Deno, `native` permits it native code. */
-function supervised(folder: string, native: boolean): Program {
-  const args = ["serve", "--data-dir", folder, ...(native ? ["--libsodium", "native"] : [])];
+/** The program, which a supervisor starts with two sockets. */
+function supervised(folder: string): Program {
+  const args = ["serve", "--data-dir", folder];
   return new Program(["-c", SUPERVISOR, ...programWords(args), ...args], {}, undefined, {
     ...{ command: "python3", args: [], foreign: true },
   });
 }
 
 /** The first byte that comes back for a ClientHello: of a TLS alert, since no agent has the name. */
-function answerTo(port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const visitor = connect(
-      { port, host: "127.0.0.1" },
-      () => void visitor.write(clientHello("nobody.test")),
-    );
-    visitor.setTimeout(30_000, () => visitor.destroy(new Error("no answer in 30 s")));
-    visitor.on("data", (part: Uint8Array) => {
-      resolve(part[0]!);
-      visitor.destroy();
-    }).on("error", reject).on("close", () => reject(new Error("closed without an answer")));
-  });
+async function answerTo(port: number): Promise<number> {
+  const { dial } = await currentRuntime();
+  const visitor = new Watched(await dial({ host: "127.0.0.1", port, timeoutMs: 30_000 }));
+  visitor.write(new Uint8Array(clientHello("nobody.test")));
+  const late = setTimeout(() => visitor.abort(), 30_000);
+  await visitor.until(() => visitor.byteLength > 0 || visitor.closes > 0);
+  clearTimeout(late);
+  visitor.abort();
+  const [first] = visitor.chunks;
+  assert.ok(first !== undefined, "no answer within 30 s");
+  return first[0]!;
 }
 
 describe("edge with sockets from systemd", { skip }, () => {
   it("says on Deno what it takes", { timeout: 90_000, skip: !onDeno }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-activation-"));
-    const supervisor = supervised(folder, false);
+    const supervisor = supervised(folder);
     try {
       supervisor.type("\n");
       await supervisor.seen(/Cannot listen on a socket of the service manager: .*--allow-ffi/, "stderr");
@@ -106,11 +106,11 @@ describe("edge with sockets from systemd", { skip }, () => {
     }
   });
 
-  const cannot = onDeno && process.platform !== "linux";
+  // On Deno `deno task check:service` shows it, under a real systemd.
   const name = "serves on them, and keeps visitors waiting while it restarts";
-  it(name, { timeout: 90_000, skip: cannot }, async () => {
+  it(name, { timeout: 90_000, skip: onDeno }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-activation-"));
-    const supervisor = supervised(folder, onDeno);
+    const supervisor = supervised(folder);
     try {
       const [, visitors, master] = await supervisor.seen(/ports (\d+) (\d+)/);
       // In line before the program has ever run.
