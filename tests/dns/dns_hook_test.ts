@@ -16,7 +16,7 @@ async function program(text: string): Promise<string> {
   return path;
 }
 
-describe("a program that sets DNS records", () => {
+describe("dnsHookProgram", () => {
   it("is run with the record, and what it says is told when it fails", async () => {
     await dnsHookProgram(await program(`test "$1 $2 $3" = "present ${RECORD.name} v"`)).present(RECORD);
     const failing = dnsHookProgram(await program("echo forbidden >&2; exit 3"));
