@@ -92,8 +92,9 @@ export function addRecords(program: Command, context: CliContext): void {
       }
       return;
     }
-    const items: UsageAnswer[] = [];
-    for (const query of queries) items.push(...(await master.call("GET", `/v1/usage?${query}`)).items);
+    const answers: { readonly items: readonly UsageAnswer[] }[] = [];
+    for (const query of queries) answers.push(await master.call("GET", `/v1/usage?${query}`));
+    const items = answers.flatMap((answer) => answer.items);
     printEntries(master, items, [
       ["DAY", ({ day }) => day],
       ["AGENT", ({ name }) => name],

@@ -154,6 +154,7 @@ export class EdgeHub {
     this.#sweep?.cancel();
     this.#pause?.cancel();
     this.#listeners.clear();
+    this.#sampler.flush();
   }
 
   /** Sends changes in order; one run at a time. */

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { isIPv4, isIPv6 } from "node:net";
 import { type Bytes, concat } from "../bytes/bytes.ts";
-import { SallyportError } from "../errors.ts";
+import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { ByteStreamHandler, Conn, DialOptions, Runtime, Timer } from "./port.ts";
 import { dialTimeoutError } from "./shared.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
@@ -48,7 +48,11 @@ export function throughProxy(runtime: Runtime, proxy: Proxy): Runtime {
 
 async function dialThrough(runtime: Runtime, proxy: Proxy, options: DialOptions): Promise<Conn> {
   const deadlineMs = runtime.clock.nowMs() + options.timeoutMs;
-  const conn = await runtime.dial({ host: proxy.host, port: proxy.port, timeoutMs: options.timeoutMs });
+  const { host, port } = proxy;
+  const conn = await runtime.dial({ host, port, timeoutMs: options.timeoutMs }).catch((error) => {
+    const why = errorMessage(error).replace(/^Cannot connect to /, "");
+    throw refused(`it can't be reached: ${why}`, errorCode(error));
+  });
   const leftMs = Math.max(1, deadlineMs - runtime.clock.nowMs());
   return await new Promise((resolve, reject) => {
     const steps = proxy.kind === "http" ? new ConnectSteps(proxy, options) : new SocksSteps(proxy, options);
@@ -268,8 +272,8 @@ function ipv6Bytes(host: string): number[] {
   return [...left, ...Array<number>(zeros).fill(0), ...right].flatMap((group) => [group >>> 8, group & 255]);
 }
 
-function refused(why: string): SallyportError {
-  return new SallyportError("connection_refused", `Cannot connect through the proxy: ${why}`, {
+function refused(why: string, code: ErrorCode = "connection_refused"): SallyportError {
+  return new SallyportError(code, `Cannot connect through the proxy: ${why}`, {
     side: "network",
     retryable: true,
   });

@@ -126,7 +126,7 @@ export function makeFaults(quick: boolean): Fault[] {
         await wait(1_000);
         hangUp();
         await world.recovered();
-        mustSay(world, "edge", /no connections are accepted/);
+        await mustSay(world, "edge", /no connections are accepted/);
         await relaunch(world, ["edge"]);
       },
     },
@@ -141,7 +141,7 @@ export function makeFaults(quick: boolean): Fault[] {
         await wait(1_000);
         hangUp();
         await world.recovered();
-        mustSay(world, "agent", /file descriptors/);
+        await mustSay(world, "agent", /file descriptors/);
         await relaunch(world, ["agent"]);
       },
     },
@@ -212,11 +212,9 @@ async function relaunch(world: World, parts: readonly Part[], how?: Launch): Pro
   }
 }
 
-/** Throws where a part's log says nothing of this. */
-function mustSay(world: World, part: Part, text: RegExp): void {
-  if (!text.test(world.programs.get(part)!.stderr)) {
-    throw new Error(`the ${part}'s log says nothing of ${text.source}`);
-  }
+/** Waits until a part's log says this, which can take longer than its answer to a request; rejects where it doesn't. */
+async function mustSay(world: World, part: Part, text: RegExp): Promise<void> {
+  await world.programs.get(part)!.seen(text, "stderr");
 }
 
 /** A session over UDP whose network loses packets, then goes silent without an end. */
@@ -295,7 +293,7 @@ function fullDisk(): Fault {
       await world.recovered(BACK_MS);
       const refused = await world.addAgent("b.example.org");
       if (refused !== 503) throw new Error(`the master answered with ${refused}`);
-      mustSay(world, "master", /disk is full/);
+      await mustSay(world, "master", /disk is full/);
       for (const part of parts) await rm(filler(world, part));
       await world.recovered();
       const added = await world.addAgent("b.example.org");

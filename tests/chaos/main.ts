@@ -121,8 +121,9 @@ async function inflict(world: World, fault: Fault): Promise<void> {
       fail(`${fault.name}: it took longer than ${seconds(fault.recoveryMs)}`);
     }
     const { told } = fault;
-    if (told !== undefined && !told.text.test(world.programs.get(told.part)!.stderr)) {
-      fail(`${fault.name}: the ${told.part}'s log says nothing of it`);
+    if (told !== undefined) {
+      const said = world.programs.get(told.part)!.seen(told.text, "stderr");
+      await said.catch(() => fail(`${fault.name}: the ${told.part}'s log says nothing of it`));
     }
     for (const part of ["edge", "agent", "master"] as const) {
       if (/Internal error|Uncaught|error: Uncaught/.test(world.programs.get(part)!.stderr)) {

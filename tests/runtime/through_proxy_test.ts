@@ -90,6 +90,18 @@ describe("throughProxy", () => {
     }
   });
 
+  it("says that it is the proxy that can't be reached", async () => {
+    const network = createMemoryNetwork({ seed: 1 });
+    network.runtime(HTTP.host);
+    const runtime = throughProxy(network.runtime("10.0.0.2"), HTTP);
+    const outcome = assert.rejects(runtime.dial({ host: "edge.test", port: 8443, timeoutMs: 5_000 }), {
+      code: "connection_refused",
+      message: "Cannot connect through the proxy: it can't be reached: 10.0.0.9:3128: connection refused",
+    });
+    await network.advance(100);
+    await outcome;
+  });
+
   it("gives up in time where the proxy says nothing, and doesn't carry UDP", async () => {
     const { network, runtime, outcome } = await dialled(HTTP, []);
     const failed = assert.rejects(outcome, { code: "deadline_exceeded" });

@@ -100,6 +100,7 @@ export class WebhookSender {
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#sampler.flush();
     await Promise.race([
       Promise.all(this.#under),
       new Promise<void>((resolve) => this.#options.clock.after(1_000, resolve)),
