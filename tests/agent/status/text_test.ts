@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { STATUS_VERSION } from "../../../src/agent/status/report.ts";
+import { STATUS_VERSION, type StatusReport } from "../../../src/agent/status/report.ts";
 import { statusText } from "../../../src/agent/status/text.ts";
 
-const REPORT = {
+const REPORT: StatusReport = {
   ...{ statusVersion: STATUS_VERSION, version: "1.0.0", runtime: "test 1", pid: 1, startedMs: 0, nowMs: 0 },
   ...{ master: "http://127.0.0.1:1", agent: {}, certificates: [], published: [], services: [] },
 };
