@@ -11,7 +11,7 @@ import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { HandleConn, type HandleShared } from "./handle_conn.ts";
-import { listenOnHandle } from "./handle_listener.ts";
+import { BACKLOG_MIN, listenOnHandle } from "./handle_listener.ts";
 import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
 import { openTcpHandles, systemError, type TcpHandles } from "./tcp_handles.ts";
 import { denoQuic } from "./deno_quic.ts";
@@ -169,9 +169,10 @@ async function listen(
   onHandles: HandleShared | undefined,
 ): Promise<Listener> {
   if (options.descriptor !== undefined) throw noPassedSockets("Deno");
-  if (onHandles !== undefined && options.peerSpeaks) {
+  const aheadMax = shared.descriptors.takenAheadMax;
+  if (onHandles !== undefined && options.peerSpeaks && aheadMax >= BACKLOG_MIN) {
     try {
-      return listenOnHandle(options, onHandles);
+      return listenOnHandle(options, onHandles, aheadMax);
     } catch (error) {
       throw listenError(options, error);
     }
