@@ -59,7 +59,8 @@ function readCa(path: string): string {
     if (!text.includes("-----BEGIN CERTIFICATE-----")) throw new Error(`${path} holds no certificate (PEM)`);
     return text;
   } catch (error) {
-    throw invalid(`Cannot use --acme-ca: ${errorMessage(error)}`);
+    const isAbsent = (error as NodeJS.ErrnoException).code === "ENOENT";
+    throw invalid(`Cannot use --acme-ca: ${isAbsent ? `there is no file ${path}` : errorMessage(error)}`);
   }
 }
 

@@ -30,16 +30,21 @@ export interface DnsRecord {
 
 /**
  * Runs `PROGRAM present|cleanup NAME VALUE`, with the same in the environment variables ACME_ACTION, ACME_DOMAIN,
- * ACME_RECORD and ACME_VALUE. It runs without a shell.
+ * ACME_RECORD and ACME_VALUE. It runs without a shell, and is killed after `timeoutMs`.
  */
-export function dnsHookProgram(path: string): DnsHook {
+export function dnsHookProgram(path: string, timeoutMs: number = DNS_HOOK_TIMEOUT_MS): DnsHook {
   return {
-    present: (record) => run(path, "present", record),
-    cleanUp: (record) => run(path, "cleanup", record),
+    present: (record) => run(path, "present", record, timeoutMs),
+    cleanUp: (record) => run(path, "cleanup", record, timeoutMs),
   };
 }
 
-function run(path: string, action: string, { domain, name, value }: DnsRecord): Promise<void> {
+function run(
+  path: string,
+  action: string,
+  { domain, name, value }: DnsRecord,
+  timeoutMs: number,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (why: string, cause?: unknown) => {
       const message = `Cannot set DNS record ${name} by ${path} ${action}: ${why}`;
@@ -55,10 +60,16 @@ function run(path: string, action: string, { domain, name, value }: DnsRecord): 
     const take = (part: unknown) => output = (output + String(part)).slice(-OUTPUT_MAX_CHARACTERS);
     child.stdout.on("data", take);
     child.stderr.on("data", take);
-    const timer = setTimeout(() => child.kill("SIGKILL"), DNS_HOOK_TIMEOUT_MS);
-    child.on("error", (error) => {
+    const timer = setTimeout(() => {
+      // Its end isn't waited for: programs that it has started may keep its output open.
+      fail(`it didn't end within ${timeoutMs / 1000} s`);
+      child.kill("SIGKILL");
+      child.stdout.destroy();
+      child.stderr.destroy();
+    }, timeoutMs);
+    child.on("error", (error: NodeJS.ErrnoException) => {
       clearTimeout(timer);
-      fail(error.message, error);
+      fail(error.code === "ENOENT" ? "there is no such program" : error.message, error);
     });
     child.on("close", (code, signal) => {
       clearTimeout(timer);

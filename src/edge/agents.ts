@@ -278,7 +278,10 @@ export class AgentRegistry {
     try {
       this.#openTunnel(agent, request);
       claimed = this.#routes.claim(claimOf(token), agent, clock.nowMs());
-    } catch (error) {
+    } catch (thrown) {
+      const error = internalError("callback", thrown);
+      agent.carrier?.ended(error);
+      this.#left(agent, error.message);
       this.#options.ledger.ended(session);
       throw error;
     }

@@ -73,6 +73,11 @@ export class DescriptorGuard implements Descriptors {
     return this.limit === undefined ? undefined : Math.max(0, this.limit - this.#reserve);
   }
 
+  /** Connections that a listener may take from the system before it asks here: none if the limit is unknown. */
+  get takenAheadMax(): number {
+    return this.limit === undefined ? 0 : Math.floor(this.#reserve / 2);
+  }
+
   open(): number | undefined {
     return this.limit === undefined ? undefined : this.#count();
   }

@@ -65,7 +65,9 @@ describe("doctor", () => {
     // It asks for a name that it doesn't have.
     const second = start([...agent, "--hostname", "other.example.org"]);
     await second.seen(/is not a name that this key may serve/, "stderr");
-    await says(/^FAIL {2}token: Agent home got no token .* ago: .*hostname is not a name/);
+    await says(
+      /^FAIL {2}token: Agent home got no token .* ago: .*hostname "other\.example\.org" is not a name/,
+    );
   });
 
   it("says where it stands when it is on neither side", { timeout }, async () => {

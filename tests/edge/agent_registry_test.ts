@@ -293,6 +293,34 @@ describe("AgentRegistry: a carrier that the operator adopts", () => {
     assert.deepEqual(heard, ["ended shutdown"]);
   });
 
+  it("ends with an agent whose name another has taken meanwhile, and so does a tunnel", () => {
+    const heard: string[] = [];
+    let adopts = false;
+    const { opens } = bench({
+      tunnels: {
+        adopt: (given) => {
+          if (adopts) {
+            given.attach({
+              stream: () => {},
+              ended: ({ code }) => void heard.push(`ended ${code}`),
+            });
+          }
+          return adopts;
+        },
+        router: () => createRouter({}),
+        opened: (_, { hostname }) => void heard.push(`opened ${hostname}`),
+        left: () => void heard.push("left"),
+      },
+    });
+    opens("a.test", { aliases: ["b.test"] });
+    assert.deepEqual(heard.splice(0), ["opened a.test"]);
+    assert.equal(codeOf(() => opens("b.test")), "name_taken");
+    assert.deepEqual(heard.splice(0), ["opened b.test", "left"]);
+    adopts = true;
+    assert.equal(codeOf(() => opens("b.test")), "name_taken");
+    assert.deepEqual(heard.splice(0), ["ended name_taken"]);
+  });
+
   it("an operator's callback that throws keeps the agent out, and counts as its fault", () => {
     for (const call of ["adopt", "router"] as const) {
       const throws = () => {

@@ -244,7 +244,7 @@ describe("listenOnHandle", () => {
       conn.attach({ data() {}, end() {}, drain() {}, close() {} });
     };
     const options = { host: "127.0.0.1", port: 0, accept };
-    const listener = listenOnHandle(options, { ...makeShared(), handles, sockets: undefined });
+    const listener = listenOnHandle(options, { ...makeShared(), handles, sockets: undefined }, 128);
     await Promise.resolve();
     server.waiting = 5 * ACCEPT_BURST - 1;
     server.poll();

@@ -26,16 +26,16 @@ export function statusText(report: StatusReport): string[] {
       `session         ${session.transport} to ${session.edge} for ${span(nowMs - session.sinceMs)}${rtt}`,
     );
     lines.push(
-      `                ${session.streams} visitors now, ${bytes(session.bytesReceived)} in, ${
+      `                ${visitors(session.streams)} now, ${bytes(session.bytesReceived)} in, ${
         bytes(session.bytesSent)
       } out`,
     );
   }
   for (const other of agent.others ?? []) {
     lines.push(
-      `                ${other.transport} to ${other.edge} for ${
-        span(nowMs - other.sinceMs)
-      }, ${other.streams} visitors`,
+      `                ${other.transport} to ${other.edge} for ${span(nowMs - other.sinceMs)}, ${
+        visitors(other.streams)
+      }`,
     );
   }
   const isOld = session !== undefined && lastFailure !== undefined && lastFailure.atMs < session.sinceMs;
@@ -91,4 +91,8 @@ function bytes(count: number): string {
   let [value, unit] = [count, 0];
   while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+function visitors(count: number): string {
+  return `${count} ${count === 1 ? "visitor" : "visitors"}`;
 }

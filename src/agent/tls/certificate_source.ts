@@ -87,7 +87,9 @@ export function fileSource(
       seen = found;
       error = undefined;
     } catch (failure) {
-      error = `Cannot read certificate from ${certificateFile} and ${keyFile}: ${errorMessage(failure)}`;
+      const why = errorMessage(failure).replace("Cannot read certificate: ", "");
+      const kept = current === undefined ? "" : "; the old one stays";
+      error = `Cannot read certificate from ${certificateFile} and ${keyFile}: ${why}${kept}`;
       log.warn({ certificate: certificateFile }, error);
     }
   };

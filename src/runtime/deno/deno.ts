@@ -11,7 +11,7 @@ import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { HandleConn, type HandleShared } from "./handle_conn.ts";
-import { listenOnHandle } from "./handle_listener.ts";
+import { BACKLOG_MIN, listenOnHandle } from "./handle_listener.ts";
 import { listenOnPassed } from "./passed_listener.ts";
 import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
 import { openTcpHandles, systemError, type TcpHandles } from "./tcp_handles.ts";
@@ -177,9 +177,10 @@ async function listen(
     const { listener, address } = listenOnPassed(options.descriptor);
     return accepting(listener, address, options, shared);
   }
-  if (onHandles !== undefined && options.peerSpeaks) {
+  const aheadMax = shared.descriptors.takenAheadMax;
+  if (onHandles !== undefined && options.peerSpeaks && aheadMax >= BACKLOG_MIN) {
     try {
-      return listenOnHandle(options, onHandles);
+      return listenOnHandle(options, onHandles, aheadMax);
     } catch (error) {
       throw listenError(options, error);
     }

@@ -10,19 +10,25 @@ import { AcceptPace } from "./accept_pace.ts";
 import { HandleConn, type HandleShared } from "./handle_conn.ts";
 import { addressOf, systemError, type TcpHandle } from "./tcp_handles.ts";
 
-/** Connections that wait for us in the system. A handle takes all of them at once, so this is also how many those can be. */
-const BACKLOG = 511;
+/** Most connections that wait in the system, as Deno has it. A handle takes all of them at once. */
+const BACKLOG_MAX = 511;
+/**
+ * Where fewer may wait, a handle is no good: it takes connections before there is a descriptor to spare for them, and
+ * doesn't say when the system has none left.
+ */
+export const BACKLOG_MIN = 128;
 /** How long accepting pauses when the process is out of file descriptors. */
 const RETRY_MS = 100;
 /** A handle to which the system has refused a connection doesn't look for others by itself; it is told to so often. */
 export const LOOK_MS = 1_000;
 
-/** Listens; throws the system's error. */
-export function listenOnHandle(options: ListenOptions, shared: HandleShared): Listener {
+/** Listens; throws the system's error. At most `aheadMax` connections are taken from the system before they fit. */
+export function listenOnHandle(options: ListenOptions, shared: HandleShared, aheadMax: number): Listener {
+  const backlog = Math.min(BACKLOG_MAX, aheadMax);
   const handle = shared.handles.bound(options, options.reusePort ?? false);
-  const acceptor = new Acceptor(handle, options, shared);
+  const acceptor = new Acceptor(handle, options, shared, backlog);
   handle.onconnection = acceptor.accept;
-  const status = handle.listen(BACKLOG);
+  const status = handle.listen(backlog);
   if (status !== 0) {
     handle.close();
     throw systemError(status);
@@ -35,15 +41,17 @@ class Acceptor implements Listener {
   readonly #handle: TcpHandle;
   readonly #options: ListenOptions;
   readonly #shared: HandleShared;
+  readonly #backlog: number;
   readonly #pace = new AcceptPace();
   #looks: ReturnType<typeof setInterval> | undefined;
   #paused = false;
   #closed = false;
 
-  constructor(handle: TcpHandle, options: ListenOptions, shared: HandleShared) {
+  constructor(handle: TcpHandle, options: ListenOptions, shared: HandleShared, backlog: number) {
     this.#handle = handle;
     this.#options = options;
     this.#shared = shared;
+    this.#backlog = backlog;
   }
 
   start(): Listener {
@@ -93,6 +101,6 @@ class Acceptor implements Listener {
   }
 
   readonly #look = (): void => {
-    if (!this.#closed && !this.#paused) this.#handle.listen(BACKLOG);
+    if (!this.#closed && !this.#paused) this.#handle.listen(this.#backlog);
   };
 }

@@ -1,21 +1,18 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { STATUS_VERSION } from "../../../src/agent/status/report.ts";
+import { STATUS_VERSION, type StatusReport } from "../../../src/agent/status/report.ts";
 import { statusText } from "../../../src/agent/status/text.ts";
+
+const REPORT: StatusReport = {
+  ...{ statusVersion: STATUS_VERSION, version: "1.0.0", runtime: "test 1", pid: 1, startedMs: 0, nowMs: 0 },
+  ...{ master: "http://127.0.0.1:1", agent: {}, certificates: [], published: [], services: [] },
+};
 
 describe("statusText", () => {
   it("tells a target that is up from one whose last attempt failed, and from one that is down", () => {
     const error = "connection refused";
     const lines = statusText({
-      ...{
-        statusVersion: STATUS_VERSION,
-        version: "1.0.0",
-        runtime: "test 1",
-        pid: 1,
-        startedMs: 0,
-        nowMs: 0,
-      },
-      ...{ master: "http://127.0.0.1:1", agent: {}, certificates: [], published: [] },
+      ...REPORT,
       services: [{
         names: ["a.test"],
         tls: "acme",
@@ -32,5 +29,16 @@ describe("statusText", () => {
       "  target        a:2  up, but the last attempt failed: connection refused",
       "  target        a:3  DOWN: connection refused",
     ]);
+  });
+
+  it("counts the visitors of each session", () => {
+    const session = {
+      ...{ transport: "snitun", edge: "edge.test:443", hostname: "a.test", aliases: [], sinceMs: 0 },
+      ...{ bytesSent: 0, bytesReceived: 0, tokenValidUntilMs: 0 },
+    };
+    const agent = { session: { ...session, streams: 1 }, others: [{ ...session, streams: 2 }] };
+    const text = statusText({ ...REPORT, agent }).join("\n");
+    assert.match(text, / 1 visitor now, /);
+    assert.match(text, /, 2 visitors$/m);
   });
 });
