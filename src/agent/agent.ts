@@ -434,9 +434,10 @@ class AgentNode implements Agent {
     const { edge: set } = this.#options;
     const plan = await this.#choice.plan(set === undefined ? edge : { ...edge, ...set });
     const overUdp = (name: TransportName) => this.#dialers.of(name).overUdp;
-    // Errors of name resolution are reported by the dial.
+    const permits = set === undefined && edge.permits || (() => true);
+    // Errors of name resolution, and that no address is permitted, are reported by the dial.
     const addresses = plan.names.some(overUdp)
-      ? await this.#runtime.resolve((set ?? edge).host).catch(() => [])
+      ? (await this.#runtime.resolve((set ?? edge).host).catch(() => [])).filter(permits)
       : [];
     return plan.names.flatMap((name): Way[] =>
       overUdp(name) && addresses.length > 1
@@ -479,6 +480,7 @@ class AgentNode implements Agent {
         grant,
         edge,
         ...address === undefined ? {} : { address },
+        permits: this.#options.edge === undefined ? grant.edge.permits : undefined,
         signal: lane.signal,
         turn: async () => {
           await lane.turn();

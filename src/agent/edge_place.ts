@@ -6,6 +6,7 @@
  */
 import { lookup } from "node:dns/promises";
 import { SallyportError } from "../errors.ts";
+import type { AddressJudge } from "../runtime/port.ts";
 import { NetworkSet, normalizeIp } from "../wire/ip/networks.ts";
 
 /** From public to this machine only. */
@@ -33,14 +34,22 @@ export function isLoopbackHost(host: string): boolean {
 
 /**
  * Refuses an edge that is nearer to the agent than its session master: in a private network while the master is on the
- * internet, or on this machine while the master isn't.
+ * internet, or on this machine while the master isn't. A name may have other addresses by the time it is dialled, so the
+ * result judges those. Without `find` names are not resolved and not judged.
  *
  * @throws SallyportError `access_denied`
  */
-export async function checkEdgePlace(edge: string, master: string, find: Lookup): Promise<void> {
-  if (edge === master) return;
+export async function judgeEdgePlace(
+  edge: string,
+  master: string,
+  find: Lookup | undefined,
+): Promise<AddressJudge | undefined> {
+  if (edge === master) return undefined;
   const [where, from] = await Promise.all([placeOf(edge, find), placeOf(master, find)]);
-  if (RANK[where] <= RANK[from]) return;
+  if (RANK[where] <= RANK[from]) {
+    const isJudged = find !== undefined && literalPlace(edge) === undefined;
+    return isJudged ? (address) => RANK[addressPlace(address)] <= RANK[from] : undefined;
+  }
   const what = where === "loopback" ? "this machine" : "a private network";
   throw new SallyportError(
     "access_denied",
@@ -54,11 +63,15 @@ export async function checkEdgePlace(edge: string, master: string, find: Lookup)
  * The nearest place among a host's addresses; "public" for a name that can't be resolved, since it can't be dialled
  * either.
  */
-async function placeOf(host: string, find: Lookup): Promise<Place> {
+async function placeOf(host: string, find: Lookup | undefined): Promise<Place> {
   const literal = literalPlace(host);
   if (literal !== undefined) return literal;
-  const places = (await find(host).catch(() => [])).map((address) => literalPlace(address) ?? "public");
+  const places = (await find?.(host).catch(() => []) ?? []).map(addressPlace);
   return places.sort((a, b) => RANK[b] - RANK[a])[0] ?? "public";
+}
+
+function addressPlace(address: string): Place {
+  return literalPlace(address) ?? "public";
 }
 
 /** The place of an address, or of a name that is always local; undefined for other names. */

@@ -11,7 +11,7 @@ import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
 import { SallyportError } from "../errors.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
-import { checkEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
+import { judgeEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
 import { type MasterAnswer, MasterClient, type MasterCredential } from "./master_client.ts";
 import type { Fetch } from "../runtime/port.ts";
 import type { Tracer } from "../telemetry/tracing.ts";
@@ -108,7 +108,7 @@ function decodeKey(text: string): Bytes {
 /** Grants from a session master: `POST /v1/tokens`, fresh key material each time. */
 export function masterGrants(options: MasterGrantOptions): GrantSource {
   const client = new MasterClient({ ...options, what: "Cannot get token" });
-  const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
+  const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : undefined);
   const wallMs = options.wallMs ?? Date.now;
   // The same for all sessions of this run, so that they can coexist at several edges.
   const run = randomBytes(12).toString("base64url");
@@ -140,12 +140,12 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
 }
 
 /** Removes edges that are nearer than the master itself; rejects if none is left. */
-async function allowedEdges(grant: Grant, master: string, lookup: Lookup): Promise<Grant> {
+async function allowedEdges(grant: Grant, master: string, lookup: Lookup | undefined): Promise<Grant> {
   const { hostname } = new URL(master);
   const judged = await Promise.allSettled(
     (grant.edges ?? [grant.edge]).map(async (edge) => {
-      await checkEdgePlace(edge.host, hostname, lookup);
-      return edge;
+      const permits = await judgeEdgePlace(edge.host, hostname, lookup);
+      return permits === undefined ? edge : { ...edge, permits };
     }),
   );
   const allowed = judged.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);

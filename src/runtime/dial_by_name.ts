@@ -6,7 +6,7 @@
  */
 import { lookup } from "node:dns/promises";
 import { isIP, isIPv6 } from "node:net";
-import type { SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
 import type { Clock, Conn, DialOptions, Timer } from "./port.ts";
 import { dialError, dialTimeoutError } from "./shared.ts";
 
@@ -42,6 +42,17 @@ export function interleave(addresses: readonly string[]): readonly string[] {
   return mixed.slice(0, ADDRESSES_MAX);
 }
 
+/** The addresses of a name that may be dialled. Throws `access_denied` if there is none. */
+export function permitted(
+  addresses: readonly string[],
+  { host, permits = () => true }: Pick<DialOptions, "host" | "permits">,
+): readonly string[] {
+  const left = addresses.filter(permits);
+  if (left.length > 0) return left;
+  const why = `Cannot connect to ${host}: its address ${addresses.join(", ")} isn't permitted`;
+  throw new SallyportError("access_denied", why, { side: "config", retryable: true });
+}
+
 /** Dependencies of {@link dialByName}. */
 interface DialByNameParts {
   readonly clock: Clock;
@@ -58,7 +69,7 @@ export function dialByName(options: DialOptions, parts: DialByNameParts): Promis
 async function dialName(options: DialOptions, parts: DialByNameParts): Promise<Conn> {
   const { clock } = parts;
   const deadlineMs = clock.nowMs() + options.timeoutMs;
-  const addresses = await withTimeout(parts.resolve(options.host), options, clock);
+  const addresses = permitted(await withTimeout(parts.resolve(options.host), options, clock), options);
   if (addresses.length === 1) return await parts.connect({ ...options, host: addresses[0]! });
   return await new Promise((resolve, reject) => {
     let next = 0;

@@ -149,7 +149,12 @@ export interface DialOptions {
    * Lets Deno use a faster kind of socket (docs/runtimes.md).
    */
   readonly peerSpeaks?: boolean;
+  /** Which addresses of a name may be dialled; `access_denied` if there is none. Defaults to all. */
+  readonly permits?: AddressJudge | undefined;
 }
+
+/** Whether an IP address in text may be dialled. */
+export type AddressJudge = (address: string) => boolean;
 
 /** Options of {@link Runtime.dialUnix}. */
 export interface DialUnixOptions {
@@ -314,8 +319,8 @@ export interface Runtime {
   listen(options: ListenOptions): Promise<Listener>;
   /**
    * Connects. A name is resolved anew each time, and all its addresses are tried, with address families raced (RFC
-   * 8305). Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`, and
-   * `limit_exceeded` when out of file descriptors.
+   * 8305). Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`,
+   * `access_denied` if no address is permitted, and `limit_exceeded` when out of file descriptors.
    */
   dial(options: DialOptions): Promise<Conn>;
   /** The current addresses of a name, families alternating; at least one. Rejects with `host_unknown`. */

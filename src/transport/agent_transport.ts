@@ -7,7 +7,7 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Sodium } from "../crypto/sodium.ts";
 import type { CongestionName } from "../protocol/curve/congestion/congestion.ts";
-import type { Address, Runtime } from "../runtime/port.ts";
+import type { Address, AddressJudge, Runtime } from "../runtime/port.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler } from "./port.ts";
 import type { Grant } from "./grant.ts";
@@ -58,6 +58,8 @@ export interface DialRequest {
   readonly edge: Address;
   /** Which of its addresses to use. Defaults to the transport's choice. */
   readonly address?: string;
+  /** Which addresses of the edge's name may be dialled. Defaults to all. */
+  readonly permits?: AddressJudge | undefined;
   /** Aborts the attempt: the promise rejects with the signal's reason and all resources are released. */
   readonly signal: AbortSignal;
   /**

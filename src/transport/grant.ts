@@ -5,6 +5,7 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
+import type { AddressJudge } from "../runtime/port.ts";
 
 /** A token, and the parts of its content needed to open a session. */
 export interface TokenGrant {
@@ -42,6 +43,8 @@ export interface Grant extends TokenGrant {
 export interface GrantEdge {
   /** A name or an IP address. */
   readonly host: string;
+  /** Which addresses of the name may be dialled, since a name can change its address. Defaults to all. */
+  readonly permits?: AddressJudge;
   /** Its TCP port. */
   readonly port: number;
   /** 32 bytes, if the edge supports the sealed or the curve transport and the master knows its key. */

@@ -415,4 +415,16 @@ describe("masterGrants and what a master may not talk an agent into", () => {
       assert.equal((await from(master, host)).edge.host, host);
     }
   });
+
+  it("an edge whose name has another address by the time it is dialled", async () => {
+    const judged = async (master: string, host: string, more?: Partial<MasterGrantOptions>) => {
+      const { edge: { permits } } = await from(master, host, more);
+      return permits && ["203.0.113.1", "10.0.0.1", "::ffff:169.254.169.254", "::1"].map(permits);
+    };
+    assert.deepEqual(await judged("https://master.test", "edge.test"), [true, false, false, false]);
+    assert.deepEqual(await judged("https://192.168.1.2", "edge.test"), [true, true, true, false]);
+    assert.deepEqual(await judged("http://127.0.0.1:1", "edge.test"), [true, true, true, true]);
+    assert.equal(await judged("https://master.test", "master.test"), undefined);
+    assert.equal(await judged("https://master.test", "edge.test", { anyEdge: true }), undefined);
+  });
 });

@@ -4,13 +4,14 @@ import { SallyportError } from "../../src/errors.ts";
 import { ADDRESS_DELAY_MS, ADDRESSES_MAX, dialByName, interleave } from "../../src/runtime/dial_by_name.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import type { Conn } from "../../src/runtime/port.ts";
+import type { AddressJudge, Conn } from "../../src/runtime/port.ts";
 
 const OPTIONS = { host: "name.test", port: 443, timeoutMs: 10_000 };
 
 /** A world in which addresses answer after a while, refuse after a while, or do nothing. */
 function world(
   answers: Record<string, { readonly afterMs: number; readonly refuses?: boolean } | undefined>,
+  permits?: AddressJudge,
 ) {
   const network = createMemoryNetwork({ seed: 1 });
   const tried: [atMs: number, host: string][] = [];
@@ -32,7 +33,12 @@ function world(
       });
     },
   };
-  return { network, tried, aborted, dialled: dialByName(OPTIONS, parts).then((conn) => conn.remote.host) };
+  return {
+    network,
+    tried,
+    aborted,
+    dialled: dialByName({ ...OPTIONS, permits }, parts).then((conn) => conn.remote.host),
+  };
 }
 
 describe("dialByName", () => {
@@ -61,6 +67,17 @@ describe("dialByName", () => {
     const failed = assert.rejects(none.dialled, { message: "refused by 2001:db8::1" });
     await none.network.advance(30);
     await failed;
+  });
+
+  it("dials no address that isn't permitted", async () => {
+    const answers = { "10.0.0.1": { afterMs: 1 }, "192.0.2.1": { afterMs: 400 }, "::1": { afterMs: 1 } };
+    const some = world(answers, (address) => address === "192.0.2.1");
+    await some.network.advance(1_000);
+    assert.equal(await some.dialled, "192.0.2.1");
+    assert.deepEqual(some.tried.map(([, host]) => host), ["192.0.2.1"]);
+    const none = world(answers, () => false);
+    await assert.rejects(none.dialled, { code: "access_denied", message: /name\.test.*10\.0\.0\.1/ });
+    assert.deepEqual(none.tried, []);
   });
 
   it("keeps to the deadline of all of them together", async () => {

@@ -3,17 +3,15 @@
  *
  * @module
  */
-import { lookup } from "node:dns/promises";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
 import type { Sodium } from "../../crypto/sodium.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { loginProof } from "../../protocol/handshake/login_proof.ts";
-import { parseIp } from "../../wire/ip/networks.ts";
 import { encodeLoginToken } from "../../wire/login/login_messages.ts";
 import { ClientHandshake } from "../client_handshake.ts";
-import type { DialEdgeOptions } from "../dial_edge.ts";
+import { addressOfEdge, type DialEdgeOptions } from "../dial_edge.ts";
 import type { TokenGrant } from "../grant.ts";
 import { CURVE, CurveSession } from "./session.ts";
 import { CurveSocketDialer, type DialledConnection } from "./socket_dialer.ts";
@@ -44,7 +42,7 @@ export interface DialledCurve {
  */
 export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve> {
   const { runtime, port, crypto, congestion, edgePublicKey, aesKey } = options;
-  const host = await addressOf(options.host);
+  const host = await addressOfEdge(options);
   const made: { session?: CurveSession } = {};
   const handshake: ClientHandshake = new ClientHandshake({
     clock: runtime.clock,
@@ -93,12 +91,3 @@ export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve
 }
 
 /** The IP address of a name; the first one in the system's order. */
-async function addressOf(host: string): Promise<string> {
-  if (parseIp(host) !== undefined) return host;
-  try {
-    return (await lookup(host)).address;
-  } catch (cause) {
-    const why = `Cannot reach edge ${host}: ${errorMessage(cause)}`;
-    throw new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause });
-  }
-}

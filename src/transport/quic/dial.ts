@@ -18,7 +18,7 @@ import {
   verdictLength,
 } from "../../wire/login/login_messages.ts";
 import { ClientHandshake, type ClientSteps } from "../client_handshake.ts";
-import type { DialEdgeOptions } from "../dial_edge.ts";
+import { addressOfEdge, type DialEdgeOptions } from "../dial_edge.ts";
 import type { TokenGrant } from "../grant.ts";
 import type { Session } from "../port.ts";
 import { QUIC, QUIC_ALPN, QuicSession } from "./session.ts";
@@ -49,8 +49,9 @@ const TELLING: readonly string[] = ["certificate_refused", "not_supported"];
  * own reason (`token_expired`, `name_taken`), `deadline_exceeded`, or the signal's reason.
  */
 export async function dialQuic(options: DialQuicOptions): Promise<Session> {
-  const { runtime, host, port, signal, edgeFingerprint } = options;
+  const { runtime, port, signal, edgeFingerprint } = options;
   const quic = await runtime.quic();
+  const host = await addressOfEdge(options);
   const trust = { fingerprint: edgeFingerprint };
   const conn = await quic.dial({
     host,
