@@ -68,7 +68,7 @@ export function addService(program: Command, { io }: CliContext): void {
   install.action(async (name: string, args: string[], flags: Flags) => {
     const [command, manager] = [commandNamed(name), managerOf(flags)];
     const sockets = flags.socketActivation === true ? socketsOf(manager, command, args) : [];
-    const { program, onDeno } = startWords(sockets.length > 0);
+    const { program, onDeno } = startWords();
     const text = serviceText(manager, { command, program, args, onDeno, sockets: sockets.length > 0 });
     const files = [{ path: servicePath(manager, command), text }, ...sockets];
     if (flags.print === true) return io.out(files.map(({ text }) => text).join("\n").trimEnd());
@@ -227,17 +227,14 @@ function isThere(path: string): boolean {
   }
 }
 
-/** The command line that starts this program, on Deno with the flags that a service needs; passed sockets take native code. */
-function startWords(
-  socketsPassed: boolean,
-): { readonly program: readonly string[]; readonly onDeno: boolean } {
+/** The command line that starts this program, on Deno with the flags that a service needs. */
+function startWords(): { readonly program: readonly string[]; readonly onDeno: boolean } {
   const { execPath, argv } = process;
   const runtime = basename(execPath).replace(/\.exe$/, "");
   const script = argv[1];
   if (script === undefined || !/^(deno|bun)/.test(runtime)) return { program: [execPath], onDeno: false };
   if (runtime.startsWith("bun")) return { program: [execPath, resolve(script)], onDeno: false };
   const allowed = ["--allow-net", "--allow-env", "--allow-sys", "--allow-read", `--allow-write=${STATE_DIR}`];
-  if (socketsPassed) allowed.push("--allow-ffi");
   const flags = ["--quiet", "--no-prompt", "--unstable-net", ...allowed, "--allow-run=systemd-notify"];
   return { program: [execPath, "run", ...flags, resolve(script)], onDeno: true };
 }

@@ -6,7 +6,7 @@
 
 import { stat, unlink } from "node:fs/promises";
 import { connect } from "node:net";
-import { type Boundary, InternalError, internalError, SallyportError } from "../errors.ts";
+import { type Boundary, errorMessage, InternalError, internalError, SallyportError } from "../errors.ts";
 import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
@@ -132,6 +132,12 @@ export function dialError(options: DialOptions | DialUnixOptions, cause: unknown
 export function noPassedSockets(why: string): SallyportError {
   const message = `Cannot listen on a socket of the service manager: ${why}`;
   return new SallyportError("not_supported", message, { side: "config" });
+}
+
+/** The error for a file descriptor on which no TCP connections can be accepted. */
+export function notListening(descriptor: number, cause: unknown): SallyportError {
+  const why = `Cannot listen on file descriptor ${descriptor}: it isn't a TCP socket that listens`;
+  return new SallyportError("config_invalid", `${why} (${errorMessage(cause)})`, { side: "config", cause });
 }
 
 /** Translates a runtime's listen or bind error. */

@@ -262,10 +262,6 @@ describe("service install --socket-activation", { skip: process.platform === "wi
     assert.match(agent.error, /Cannot use --socket-activation: an agent has no ports/);
     const serve = await install(["serve", ...wanted, "systemd", "--print", "--", "--listen", "127.0.0.1:1"]);
     assert.match(serve.text, /^Sockets=.*\n[^]*^ListenStream=127\.0\.0\.1:1$/m);
-    // Only where it is needed.
-    const plain = await install(["serve", "--manager", "systemd", "--print"]);
-    const onDeno = process.versions.deno !== undefined;
-    assert.deepEqual([serve.text, plain.text].map((text) => text.includes("--allow-ffi")), [onDeno, false]);
   });
 
   it("writes the units, and removes them with the service", async () => {

@@ -57,7 +57,7 @@ function listening(at: Address, handles: TcpHandles): number {
   }
 }
 
-/** On Deno they take the place of a socket that Deno has opened. */
+/** On Deno a TCP handle accepts them, so peers must speak. */
 async function openOnDeno(): Promise<Harness> {
   const runtime = await currentRuntime();
   const handles = openTcpHandles()!;
@@ -76,6 +76,7 @@ async function openOnDeno(): Promise<Harness> {
     },
     host: "127.0.0.1",
     virtualTime: false,
+    peersSpeak: true,
     run: (body) => body(),
     fetch: (url) => fetch(url),
   };

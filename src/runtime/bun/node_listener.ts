@@ -5,7 +5,6 @@
  * @module
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { errorMessage, SallyportError } from "../../errors.ts";
 import { NodeStream } from "../node_stream.ts";
 import {
   type Address,
@@ -15,7 +14,7 @@ import {
   type Listener,
   type ListenOptions,
 } from "../port.ts";
-import { lostError, plainHost, type Shared } from "../shared.ts";
+import { lostError, notListening, plainHost, type Shared } from "../shared.ts";
 
 /** A listening socket of this process by its file descriptor, or an address to open one at. */
 type NodeSocketSource = { readonly fd: number } | { readonly host: string; readonly port: number };
@@ -29,8 +28,7 @@ export async function listenOnDescriptor(
   try {
     return await listenWithNode({ fd: descriptor }, accept, shared);
   } catch (cause) {
-    const why = `Cannot listen on file descriptor ${descriptor}: it isn't a TCP socket that listens`;
-    throw new SallyportError("config_invalid", `${why} (${errorMessage(cause)})`, { side: "config", cause });
+    throw notListening(descriptor, cause);
   }
 }
 

@@ -12,7 +12,6 @@ import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { HandleConn, type HandleShared } from "./handle_conn.ts";
 import { BACKLOG_MIN, listenOnHandle } from "./handle_listener.ts";
-import { listenOnPassed } from "./passed_listener.ts";
 import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
 import { openTcpHandles, systemError, type TcpHandles } from "./tcp_handles.ts";
 import { denoQuic } from "./deno_quic.ts";
@@ -45,6 +44,8 @@ import {
   isExhausted,
   listenError,
   lostError,
+  noPassedSockets,
+  notListening,
   plainHost,
   removeStaleSocket,
   type Shared,
@@ -88,7 +89,7 @@ export function createDenoRuntime(
     // Deno.Conn has neither SO_LINGER nor a reset. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
     capabilities: {
       ...{ reusePort: true, sharedDatagrams: "last", hardClose: false },
-      passedSockets: Boolean(sockets),
+      passedSockets: onHandles !== undefined,
     },
     clock: shared.clock,
     descriptors: shared.descriptors,
@@ -173,11 +174,16 @@ async function listen(
   shared: Shared,
   onHandles: HandleShared | undefined,
 ): Promise<Listener> {
-  if (options.descriptor !== undefined) {
-    const { listener, address } = listenOnPassed(options.descriptor);
-    return accepting(listener, address, options, shared);
-  }
   const aheadMax = shared.descriptors.takenAheadMax;
+  if (options.descriptor !== undefined) {
+    if (onHandles === undefined) throw noPassedSockets("this Deno has no TCP handles");
+    try {
+      // Deno itself accepts only on sockets that it has opened.
+      return listenOnHandle(options, onHandles, Math.max(aheadMax, BACKLOG_MIN));
+    } catch (cause) {
+      throw notListening(options.descriptor, cause);
+    }
+  }
   if (onHandles !== undefined && options.peerSpeaks && aheadMax >= BACKLOG_MIN) {
     try {
       return listenOnHandle(options, onHandles, aheadMax);

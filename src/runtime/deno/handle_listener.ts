@@ -25,7 +25,10 @@ export const LOOK_MS = 1_000;
 /** Listens; throws the system's error. At most `aheadMax` connections are taken from the system before they fit. */
 export function listenOnHandle(options: ListenOptions, shared: HandleShared, aheadMax: number): Listener {
   const backlog = Math.min(BACKLOG_MAX, aheadMax);
-  const handle = shared.handles.bound(options, options.reusePort ?? false);
+  const { handles } = shared;
+  const handle = options.descriptor === undefined
+    ? handles.bound(options, options.reusePort ?? false)
+    : handles.opened(options.descriptor);
   const acceptor = new Acceptor(handle, options, shared, backlog);
   handle.onconnection = acceptor.accept;
   const status = handle.listen(backlog);

@@ -23,23 +23,15 @@ interface SocketLibrary {
 /** `MSG_DONTWAIT` and `MSG_NOSIGNAL` of Linux, on all processors that Deno runs on. */
 const SEND_FLAGS = 0x4040;
 
-/** Functions of the system's library, if this is Linux and native code is permitted without a prompt. */
-export function openSystemFunctions<Functions extends Deno.ForeignLibraryInterface>(
-  functions: Functions,
-): Deno.DynamicLibrary<Functions>["symbols"] | undefined {
+/** Opens the system's library, if this is Linux and native code is permitted without a prompt. */
+export function openSystemSockets(): SystemSockets | undefined {
   if (Deno.build.os !== "linux") return undefined;
   try {
     if (Deno.permissions.querySync({ name: "ffi", path: LIBRARY }).state !== "granted") return undefined;
-    return Deno.dlopen(LIBRARY, functions).symbols;
+    return new SystemSockets(Deno.dlopen(LIBRARY, FUNCTIONS).symbols as unknown as SocketLibrary);
   } catch {
     return undefined;
   }
-}
-
-/** Opens the system's `send`, if it is there. */
-export function openSystemSockets(): SystemSockets | undefined {
-  const library = openSystemFunctions(FUNCTIONS);
-  return library && new SystemSockets(library as unknown as SocketLibrary);
 }
 
 /** The calls. */

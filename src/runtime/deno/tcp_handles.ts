@@ -34,6 +34,8 @@ export interface TcpHandle {
   getsockname(name: SocketName): number;
   connect(request: TcpRequest, address: string, port: number): number;
   bindWithFlags(address: string, port: number, flags: number): number;
+  /** Takes a socket over by its descriptor. */
+  open(descriptor: number): number;
   /** Listens; on a handle that already does, looks for connections again. */
   listen(backlog: number): number;
   accept(into: TcpHandle): number;
@@ -73,6 +75,7 @@ const METHODS = [
     "getsockname",
     "connect",
     "bindWithFlags",
+    "open",
     "listen",
     "accept",
     "fdForIpc",
@@ -125,6 +128,15 @@ export class TcpHandles {
     const { SERVER, UV_TCP_REUSEPORT } = this.#tcp.constants;
     const handle = new this.#tcp.TCP(SERVER);
     const status = handle.bindWithFlags(host, port, reusePort ? UV_TCP_REUSEPORT : 0);
+    if (status === 0) return handle;
+    handle.close();
+    throw systemError(status);
+  }
+
+  /** A handle on a socket that is bound already. Throws the system's error. */
+  opened(descriptor: number): TcpHandle {
+    const handle = new this.#tcp.TCP(this.#tcp.constants.SERVER);
+    const status = handle.open(descriptor) || handle.getsockname({});
     if (status === 0) return handle;
     handle.close();
     throw systemError(status);
