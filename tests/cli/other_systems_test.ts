@@ -21,7 +21,6 @@ const WITHOUT: Readonly<Record<string, RegExp>> = {
   "src/cli/io.ts": /process\.platform === "win32"\) return \(\) => \{\}/,
   "src/cli/systemd.ts": /env\.NOTIFY_SOCKET \? send : undefined/,
   "src/runtime/deno/deno_openssl.ts": /Deno\.build\.os !== "linux"\) return/,
-  "src/runtime/deno/passed_listener.ts": /openSystemFunctions\(FUNCTIONS\);\n.*=== undefined/,
   "src/runtime/deno/system_sockets.ts": /Deno\.build\.os !== "linux"\) return undefined/,
   "src/runtime/descriptors.ts": /readPermitted\("\/proc\/self\/limits"\)\) return undefined[^]*catch/,
 };
