@@ -13,7 +13,7 @@ const POOL = 1 / 2;
 const SHARE = 1 / 6;
 /** Smallest window while unread bytes fill the pool: 600 streams that stall then still leave room for others. */
 const WINDOW_MIN_BYTES = 32 * 1024;
-/** A session with more unread bytes than this part of its budget resets stalled streams, until it has a quarter again. */
+/** A session with more unread bytes than this part of its budget resets stalled streams, until a quarter is free again. */
 const FULL = 7 / 8;
 const RELIEVED = 3 / 4;
 
