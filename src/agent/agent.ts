@@ -4,7 +4,7 @@
  * @module
  */
 import { type ErrorCode, errorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
-import type { Address, Runtime } from "../runtime/port.ts";
+import type { Address, AddressJudge, Runtime } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
@@ -430,14 +430,20 @@ class AgentNode implements Agent {
     return ways;
   }
 
+  /** Which addresses of an edge's name may be dialled; any of one that was configured here. */
+  #permits(edge: GrantEdge): AddressJudge | undefined {
+    return this.#options.edge === undefined ? edge.permits : undefined;
+  }
+
   async #waysTo(edge: GrantEdge): Promise<readonly Way[]> {
     const { edge: set } = this.#options;
     const plan = await this.#choice.plan(set === undefined ? edge : { ...edge, ...set });
     const overUdp = (name: TransportName) => this.#dialers.of(name).overUdp;
-    const permits = set === undefined && edge.permits || (() => true);
     // Errors of name resolution, and that no address is permitted, are reported by the dial.
     const addresses = plan.names.some(overUdp)
-      ? (await this.#runtime.resolve((set ?? edge).host).catch(() => [])).filter(permits)
+      ? (await this.#runtime.resolve((set ?? edge).host).catch(() => [])).filter(
+        this.#permits(edge) ?? (() => true),
+      )
       : [];
     return plan.names.flatMap((name): Way[] =>
       overUdp(name) && addresses.length > 1
@@ -480,7 +486,7 @@ class AgentNode implements Agent {
         grant,
         edge,
         ...address === undefined ? {} : { address },
-        permits: this.#options.edge === undefined ? grant.edge.permits : undefined,
+        permits: this.#permits(way.edge),
         signal: lane.signal,
         turn: async () => {
           await lane.turn();

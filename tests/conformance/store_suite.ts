@@ -10,6 +10,16 @@ import { withOpened } from "./with_opened.ts";
 
 /** When all of it happens. */
 export const NOW_MS = 1_900_000_000_000;
+/** What an agent used on a day. */
+const USED = {
+  agent: "agent_a",
+  tenant: "default",
+  day: "2026-11-27",
+  bytesToAgent: 1,
+  bytesToVisitor: 1,
+  streams: 1,
+  connectedMs: 1,
+};
 const DAY_MS = 24 * 3_600_000;
 
 /** An entry of the audit log for tests. */
@@ -402,14 +412,7 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
   });
 
   test("applies a report once that arrives several times at once", async (store) => {
-    const usage = {
-      agent: "agent_a",
-      tenant: "default",
-      day: "2026-11-27",
-      bytesToAgent: 1,
-      bytesToVisitor: 1,
-    };
-    const first = report(1, { fresh: true, usage: [{ ...usage, streams: 1, connectedMs: 1 }] });
+    const first = report(1, { fresh: true, usage: [USED] });
     const outcomes = await Promise.all(Array.from({ length: 6 }, () => store.applyReport(first, NOW_MS)));
     assert.equal(outcomes.filter((applied) => applied).length, 1);
     assert.equal((await store.monthUsed(["agent_a"], "2026-11")).get("agent_a"), 2);
@@ -440,14 +443,7 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
   });
 
   test("a report may name a session, and an agent's day, twice", async (store) => {
-    const used = {
-      agent: "agent_a",
-      tenant: "default",
-      day: "2026-11-27",
-      bytesToAgent: 1,
-      bytesToVisitor: 0,
-    };
-    const usage = Array.from({ length: 120 }, () => ({ ...used, streams: 1, connectedMs: 1 }));
+    const usage = Array.from({ length: 120 }, () => ({ ...USED, bytesToVisitor: 0 }));
     const sessions = Array.from({ length: 120 }, (_, streams) => live("s1", "agent_a", { streams }));
     await store.applyReport(report(1, { sessions, usage }), NOW_MS);
     assert.equal((await store.session("s1"))?.streams, 119);

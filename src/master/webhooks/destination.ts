@@ -33,8 +33,8 @@ export function webhookUrlFault(text: string, own: NetworkSet | undefined): stri
 
 /**
  * Sends over the internet, and to the operator's own networks if webhooks may reach them; those may also be used
- * without TLS. The name is resolved once, and the checked address is the one dialled. Redirects aren't followed. Rejects with `access_denied` if the destination
- * isn't allowed.
+ * without TLS. The name is resolved once, and the checked address is the one dialled. Redirects aren't followed.
+ * Rejects with `access_denied` if the destination isn't allowed.
  */
 export function webhookFetch(
   runtime: Pick<Runtime, "dial" | "clock" | "resolve">,

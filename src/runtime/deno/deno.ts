@@ -88,7 +88,9 @@ export function createDenoRuntime(
     version: Deno.version.deno,
     // Deno.Conn has neither SO_LINGER nor a reset. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
     capabilities: {
-      ...{ reusePort: true, sharedDatagrams: "last", hardClose: false },
+      reusePort: true,
+      sharedDatagrams: "last",
+      hardClose: false,
       passedSockets: onHandles !== undefined,
     },
     clock: shared.clock,

@@ -9,10 +9,11 @@ import { BUFFER_SIZES } from "../out_queue.ts";
 import type { Address, Bytes, Conn } from "../port.ts";
 import { plainHost, type Shared } from "../shared.ts";
 import { PromiseStream, type WriteMarks } from "../promise_stream.ts";
-import { type SessionMarks, writeMarks } from "./write_marks.ts";
+import { writeMarks } from "./write_marks.ts";
 
 /** A read that waited this long marks the connection as idle; the next one uses the small buffer again. */
 const IDLE_READ_MS = 1_000;
+
 /** A TCP connection on a `Deno.Conn`. */
 export class DenoConn extends PromiseStream<number | null> implements Conn {
   readonly remote: Address;
@@ -21,7 +22,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   protected override readonly closesAsEnd = true;
   protected readonly conn: Deno.TcpConn | Deno.UnixConn;
   readonly #closing: ClosePace;
-  #sessionMarks: SessionMarks | undefined;
+  #sessionMarks: WriteMarks | undefined;
   #readBuffer: Bytes | null = null;
   /**
    * 0 for the idle buffer, else the pool's index plus one. Most connections start with more than the idle buffer holds.

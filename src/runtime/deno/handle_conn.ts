@@ -10,7 +10,8 @@ import { type BufferPool, OutQueue } from "../out_queue.ts";
 import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { type Faults, lostError, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
-import { type SessionMarks, writeMarks } from "./write_marks.ts";
+import type { WriteMarks } from "../promise_stream.ts";
+import { writeMarks } from "./write_marks.ts";
 import type { DirectWriter, SystemSockets } from "./system_sockets.ts";
 import {
   addressOf,
@@ -51,7 +52,7 @@ export class HandleConn extends StreamBase implements Conn {
   /** Bytes of the queue's head that are being written; the handle reads them from there. */
   #writingBytes = 0;
   #drainWanted = false;
-  #sessionMarks: SessionMarks | undefined;
+  #sessionMarks: WriteMarks | undefined;
   #reading = false;
   #hasRead = false;
   /** Whether reading waits for other connections to have their turn. */

@@ -15,10 +15,7 @@ const SHORT_MARKS: WriteMarks = { highBytes: 128 * KiB, lowBytes: 64 * KiB };
 /** Buffered bytes of the process from which it holds much. */
 const MUCH_BYTES = 16 * 1024 * KiB;
 
-/** The marks of a connection that carries a session; undefined for any other. */
-export type SessionMarks = WriteMarks;
-
-/** What a connection may queue now. */
-export function writeMarks(session: SessionMarks | undefined, memory: MemoryBudget): WriteMarks {
+/** What a connection may queue now; `session` has the marks of one that carries a session. */
+export function writeMarks(session: WriteMarks | undefined, memory: MemoryBudget): WriteMarks {
   return session ?? (memory.heldBytes < MUCH_BYTES ? MARKS : SHORT_MARKS);
 }

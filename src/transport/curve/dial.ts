@@ -89,5 +89,3 @@ export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve
   await handshake.start();
   return { session: made.session!, connection: dialer };
 }
-
-/** The IP address of a name; the first one in the system's order. */

@@ -340,28 +340,25 @@ describe("MuxSession: flow control", () => {
 
   it("counts bytes once that waited for a handler that releases the stream with the first of them", () => {
     const world = new World({ edge: { receiveBudgetBytes: 300_000 } });
-    for (let round = 0; round < 20; round++) {
+    const pausedWithBytes = (round: number, handler: Recorder) => {
       const stream = world.edge.mux.open(V4);
-      stream.attach(Object.assign(new Recorder(), { data: () => stream.release() }));
+      stream.attach(handler);
       stream.pause();
       world.settle();
       const sender = world.agent.streams.at(-1)!;
       sender.attach(new Recorder());
       sender.write(pattern(30_000, round));
       world.settle();
+      return stream;
+    };
+    for (let round = 0; round < 20; round++) {
+      const releasing = new Recorder();
+      const stream = pausedWithBytes(round, releasing);
+      releasing.data = () => stream.release();
       stream.resume();
       world.settle();
     }
-    for (let round = 0; round < 12; round++) {
-      const stream = world.edge.mux.open(V4);
-      stream.attach(new Recorder());
-      stream.pause();
-      world.settle();
-      const sender = world.agent.streams.at(-1)!;
-      sender.attach(new Recorder());
-      sender.write(pattern(30_000, round));
-      world.settle();
-    }
+    for (let round = 0; round < 12; round++) pausedWithBytes(round, new Recorder());
     assert.ok(world.edge.holding);
   });
 
