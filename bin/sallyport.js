@@ -23,8 +23,7 @@ const DENO_FLAGS = [
 const args = process.argv.slice(2);
 if (process.versions.bun !== undefined || process.versions.deno !== undefined) {
   // `bunx --bun sallyport`, or Deno's own runner: this is a runtime already.
-  const { runCli } = await import("../dist/src/cli/main.js");
-  process.exit(await runCli(args));
+  await import("../dist/main.js");
 }
 const [command, ...before] = findRuntime();
 const child = spawn(command, [...before, ...args], { stdio: "inherit", windowsHide: true });

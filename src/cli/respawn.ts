@@ -61,7 +61,8 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
     const paths = grantedPaths(kind, candidates);
     if (paths.length > 0) flags.push(`--allow-${kind}=${paths.join(",")}`);
   }
-  return [command, ["run", "-q", "--no-prompt", ...flags, script!, ...args]];
+  // Without a deno.json beside it, as in the npm package, Deno has to be told of its unstable parts.
+  return [command, ["run", "-q", "--no-prompt", "--unstable-net", ...flags, script!, ...args]];
 }
 
 /** Whether this program is a single file: `bun build --compile` and `deno compile` embed the script in the executable. */
