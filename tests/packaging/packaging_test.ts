@@ -71,7 +71,9 @@ describe("packaging", () => {
     assert.match(config!, new RegExp(`^watchdog: http://\\[HOST\\]:\\[PORT:${port}\\]/healthz$`, "m"));
     // Each option is used, and none that the user can't set.
     const { options, schema } = parse(config!);
-    const used = new Set([...script!.matchAll(/bashio::config(?:\.require)? (\w+)/g)].map(([, name]) => name));
+    const used = new Set(
+      [...script!.matchAll(/bashio::config(?:\.require)? (\w+)/g)].map(([, name]) => name),
+    );
     assert.deepEqual([Object.keys(options), Object.keys(schema)], [[...used], [...used]]);
   });
 
