@@ -75,23 +75,37 @@ describe("permissionSetOf", () => {
     assert.ok(Object.keys(REASONS).every((name) => name in (sets.default ?? {})));
   });
 
-  it("name every environment variable that the program reads", async () => {
-    const sets = Object.values(await permissionSets());
-    const [first] = sets;
-    for (const { env } of sets) assert.deepEqual(env, first?.env);
+  it("name every environment variable that the program reads, and grant a command no other's", async () => {
+    const sets = await permissionSets();
+    const { allow } = sets.default!.env;
     const allowed = (name: string) =>
-      first?.env.allow.some((known) =>
-        known.endsWith("*") ? name.startsWith(known.slice(0, -1)) : name === known
-      );
+      allow.some((known) => known.endsWith("*") ? name.startsWith(known.slice(0, -1)) : name === known);
     for (const entry of await readdir(join(ROOT, "src"), { recursive: true, withFileTypes: true })) {
       if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
       const text = await readFile(join(entry.parentPath, entry.name), "utf8");
       for (const [, name = ""] of text.matchAll(/\benv\??\.([A-Z][A-Z0-9_]+)\b/g)) {
-        assert.ok(
-          allowed(name),
-          `${entry.name} reads ${name}, which deno.json's permission sets don't allow`,
-        );
+        assert.ok(allowed(name), `${entry.name} reads ${name}, which deno.json's default set doesn't allow`);
       }
+    }
+    // What a command does without: the rest is the default set's.
+    const proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
+    const temporary = ["TMPDIR", "TMP", "TEMP"];
+    const manager = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+    const visitors = ["MULTIPLEXER_*", "SSLKEYLOGFILE"];
+    const agentsOwn = ["networkInterfaces", "ca"];
+    const without: Readonly<Record<string, readonly string[]>> = {
+      agent: temporary,
+      edge: [...proxies, ...temporary, ...agentsOwn],
+      master: [...visitors, ...proxies, ...temporary, ...agentsOwn],
+      tools: [
+        ...[...visitors, "OTEL_*", ...manager, ...proxies, ...temporary],
+        ...[...agentsOwn, "systemMemoryInfo"],
+      ],
+    };
+    const grants = ({ env, sys }: PermissionSet) => [...env.allow, ...sys];
+    for (const [name, lacking] of Object.entries(without)) {
+      const expected = grants(sets.default!).filter((each) => !lacking.includes(each));
+      assert.deepEqual(grants(sets[name]!), expected, name);
     }
   });
 
