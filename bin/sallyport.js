@@ -15,9 +15,17 @@ const MAIN = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist", "mai
 /** The version of Bun's npm package that is brought; those on PATH must be as new as `engines` in package.json says. */
 const BUN = "bun@1.4.5";
 const OLDEST = { bun: [1, 4], deno: [2, 9] };
+/**
+ * As on Bun, which has no permissions: native libsodium alone needs one that is as good as all. Deno wouldn't look for a
+ * package beside a file in node_modules by itself, and a deno.json of the user's is for another program.
+ */
 const DENO_FLAGS = [
-  ...["run", "--quiet", "--no-prompt", "--unstable-net"],
-  ...["--allow-env", "--allow-sys", "--allow-net", "--allow-read", "--allow-write", "--allow-ffi"],
+  "run",
+  "--quiet",
+  "--no-config",
+  "--node-modules-dir=manual",
+  "--unstable-net",
+  "--allow-all",
 ];
 
 const args = process.argv.slice(2);

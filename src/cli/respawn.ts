@@ -61,8 +61,11 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
     const paths = grantedPaths(kind, candidates);
     if (paths.length > 0) flags.push(`--allow-${kind}=${paths.join(",")}`);
   }
-  // Without a deno.json beside it, as in the npm package, Deno has to be told of its unstable parts.
-  return [command, ["run", "-q", "--no-prompt", "--unstable-net", ...flags, script!, ...args]];
+  // As the npm package's launcher does it; elsewhere deno.json says it.
+  if (/[\\/]node_modules[\\/]/.test(script!)) {
+    flags.unshift("--no-config", "--node-modules-dir=manual", "--unstable-net");
+  }
+  return [command, ["run", "-q", "--no-prompt", ...flags, script!, ...args]];
 }
 
 /** Whether this program is a single file: `bun build --compile` and `deno compile` embed the script in the executable. */
