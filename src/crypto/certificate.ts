@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { isIP } from "node:net";
+import { DAY_MS } from "../calendar.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
@@ -38,7 +39,6 @@ export interface CertificateRequest extends AuthorityRequest {
   readonly authority?: Identity;
 }
 
-const DAY_MS = 24 * 3600 * 1000;
 const ALWAYS = { notBeforeDate: new Date(0), notAfterDate: new Date("9999-12-31T23:59:59Z") };
 
 /** Creates a server certificate. Rejects with `config_invalid` if the authority can't sign. */

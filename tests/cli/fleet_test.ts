@@ -4,9 +4,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { dayOf } from "../../src/calendar.ts";
 import { DATABASE_FILE } from "../../src/cli/data_dir.ts";
 import { openStore } from "../../src/master/store/sql_store.ts";
-import { dayOf } from "../../src/wire/control/control_messages.ts";
 import { entry, report, someAgent } from "../conformance/store_suite.ts";
 import { type Program, programStarter, startServe } from "./program.ts";
 
