@@ -82,7 +82,7 @@ describe("DatabaseCheck", () => {
   });
 });
 
-describe("/readyz without a database", () => {
+describe("DatabaseCheck: GET /readyz while the database is away", () => {
   it("fails for a master, and names the check for serve, whose visitors need none; /healthz stays", {
     skip,
     timeout: 120_000,
