@@ -109,7 +109,7 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
   return {
     agent,
     get certificates() {
-      return connectors.certificates();
+      return connector.certificates?.() ?? [];
     },
     connected: connected.promise,
     over,

@@ -320,7 +320,6 @@ function statusReport(
     ...{ startedMs, nowMs: runtime.clock.wallMs(), master },
     agent: agent.facts,
     services: table.facts,
-    certificates: table.certificates,
     published: agent.published.map((address) => address === undefined ? null : formatHostPort(address)),
   });
 }

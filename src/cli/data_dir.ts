@@ -34,6 +34,8 @@ export const EDGE_FILE = "edge.key";
 export const CLUSTER_FILE = "cluster.key";
 /** The edge's certificate for the QUIC transport, followed by its secret key. */
 export const CERTIFICATE_FILE = "edge.pem";
+/** Certificates that the edge made for keys whose certificate in {@link CERTIFICATE_FILE} isn't valid at any date. */
+export const UNDATED_FILE = "edge.undated.pem";
 /** Keys of edges that an agent trusted on first use. */
 export const PINS_FILE = "known_edges";
 
@@ -65,6 +67,7 @@ const KNOWN_FILES: readonly string[] = [
   EDGE_FILE,
   CLUSTER_FILE,
   CERTIFICATE_FILE,
+  UNDATED_FILE,
   PINS_FILE,
   TRANSPORTS_FILE,
   IDENTITY_FILE,

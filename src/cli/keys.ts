@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { type Config, keyLines } from "../config/config.ts";
 import { FernetRing, generateFernetKey, isFernetKey } from "../crypto/fernet.ts";
-import { certificateFingerprint, type Identity, makeCertificate } from "../crypto/certificate.ts";
+import { alwaysValidCertificate, type Identity, makeCertificate } from "../crypto/certificate.ts";
 import { KEY_BYTES, type KeyPair, type Sodium } from "../crypto/sodium.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import {
@@ -18,6 +18,7 @@ import {
   type DataFile,
   EDGE_FILE,
   FERNET_FILE,
+  UNDATED_FILE,
 } from "./data_dir.ts";
 
 /** A key and its origin. */
@@ -97,21 +98,33 @@ export class Keys {
   }
 
   /**
-   * The edge's certificate and its key for the QUIC transport, from the data folder; generated if there is none.
+   * The edge's certificate and its key for the QUIC transport, from the data folder; generated if there is none. Agents
+   * pin it, and Deno's QUIC judges even a pinned certificate by its dates: a key whose certificate isn't valid at any
+   * date gets another one that is.
    *
-   * @throws SallyportError `config_invalid` if the data folder can't be used, or holds an invalid certificate.
+   * @throws SallyportError `config_invalid` if the data folder can't be used, or holds no key that can be used.
    */
   async certificate(): Promise<FoundKey<Identity>> {
-    const { path, content, made } = await this.#folder.readOrMake(CERTIFICATE_FILE, makeEdgeCertificate);
+    const { path, content, made } = await this.#folder.readOrMake(CERTIFICATE_FILE, async () => {
+      const { certificatePem, keyPem } = await makeEdgeCertificate();
+      return certificatePem + keyPem;
+    });
     const keyPem = /-----BEGIN PRIVATE KEY-----[^-]+-----END PRIVATE KEY-----\n?/.exec(content)?.[0];
     if (keyPem === undefined) throw invalid(`Cannot use ${path}: it holds no private key (PKCS #8, PEM)`);
-    const certificatePem = content.replace(keyPem, "");
+    const find = async () =>
+      alwaysValidCertificate(`${content}\n${await this.#folder.read(UNDATED_FILE) ?? ""}`, keyPem);
     try {
-      certificateFingerprint(certificatePem);
+      let certificatePem = await find();
+      if (certificatePem === undefined) {
+        const undated = await makeEdgeCertificate(keyPem);
+        // Workers start together: each appends one, and all take the first.
+        await this.#folder.append(UNDATED_FILE, undated.certificatePem);
+        certificatePem = await find() ?? undated.certificatePem;
+      }
+      return { value: { certificatePem, keyPem }, from: path, made };
     } catch (error) {
       throw invalid(`Cannot use ${path}: ${errorMessage(error)}`);
     }
-    return { value: { certificatePem, keyPem }, from: path, made };
   }
 
   /**
@@ -158,18 +171,17 @@ function makeEdgeKey(): string {
 }
 
 /**
- * Generates an edge's certificate, in its file's format. Agents recognise it by its fingerprint, regardless of its
- * contents.
+ * Generates an edge's certificate, for this key or a new one. Agents recognise it by its fingerprint, regardless of its
+ * contents, but for its dates on Deno; and a board without a battery starts in 1970.
  */
-async function makeEdgeCertificate(): Promise<string> {
-  const { certificatePem, keyPem } = await makeCertificate({
+async function makeEdgeCertificate(keyPem?: string): Promise<Identity> {
+  return await makeCertificate({
     commonName: "Sallyport edge",
     names: ["edge.invalid"],
-    // Deno judges even a pinned certificate by its dates, and a board without a battery starts in 1970.
     validDays: "always",
     wallMs: Date.now(),
+    ...keyPem === undefined ? {} : { keyPem },
   });
-  return certificatePem + keyPem;
 }
 
 /** Generates a Fernet key that doesn't start with a dash, which command lines would take for a flag. */

@@ -276,16 +276,27 @@ function faultsOf(
   const path = [...base, ...issue.path];
   const label = labelOf(path);
   if (issue.code === "unrecognized_keys") {
-    const known = Object.keys(serviceSchema.in.shape);
+    const known = membersAt(servicesSchema, issue.path);
     return issue.keys.map((key) => ({
       ...file.position([...path, key], { key: true }),
-      // The flag of this member is called --to.
       message: `${labelOf([...path, key])}: there is no such member.${
-        key === "to" ? " Did you mean target?" : didYouMean(key, known)
-      }`,
+        // The flag of this member is called --to.
+        key === "to" && known.includes("target") ? " Did you mean target?" : didYouMean(key, known)}`,
     }));
   }
   return [{ ...file.position(path), message: `${label}: ${reasonOf(issue)}` }];
+}
+
+/** The members of the object at this path in a schema. */
+function membersAt(schema: z.core.$ZodType, path: readonly PropertyKey[]): readonly string[] {
+  const { def } = (schema as z.core.$ZodTypes)._zod;
+  if (def.type === "pipe") return [def.in, def.out].flatMap((side) => membersAt(side, path));
+  if ("innerType" in def) return membersAt(def.innerType, path);
+  const [member, ...rest] = path;
+  if (def.type === "array") return membersAt(def.element, rest);
+  if (def.type !== "object") return [];
+  const inner = def.shape[String(member)];
+  return member === undefined ? Object.keys(def.shape) : inner === undefined ? [] : membersAt(inner, rest);
 }
 
 /** The library's message in our words. */

@@ -1,11 +1,11 @@
 /**
  * Certificates for QUIC: the edge's own certificate, which its agents pin by fingerprint, and those issued by a private
- * authority. Keys are P-256, which every QUIC implementation accepts.
+ * authority. New keys are P-256, which every QUIC implementation accepts.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { DAY_MS } from "../calendar.ts";
 import type { Bytes } from "../bytes/bytes.ts";
@@ -37,11 +37,14 @@ export interface CertificateRequest extends AuthorityRequest {
   readonly names: readonly string[];
   /** The authority that signs it. Defaults to self-signed. */
   readonly authority?: Identity;
+  /** Its private key (PKCS #8), elliptic or RSA. Defaults to a new one. */
+  readonly keyPem?: string;
 }
 
+const CERTIFICATES = /-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----/g;
 const ALWAYS = { notBeforeDate: new Date(0), notAfterDate: new Date("9999-12-31T23:59:59Z") };
 
-/** Creates a server certificate. Rejects with `config_invalid` if the authority can't sign. */
+/** Creates a server certificate. Rejects with `config_invalid` if the authority or the key can't sign. */
 export async function makeCertificate(request: CertificateRequest): Promise<Identity> {
   const { names, authority } = request;
   return await generateIdentity(request, authority, [
@@ -68,7 +71,7 @@ export async function makeAuthority(request: AuthorityRequest): Promise<Identity
 type Extensions = NonNullable<NonNullable<Parameters<typeof import("selfsigned").generate>[1]>["extensions"]>;
 
 async function generateIdentity(
-  { commonName, validDays, wallMs }: AuthorityRequest,
+  { commonName, validDays, wallMs, keyPem }: AuthorityRequest & Pick<CertificateRequest, "keyPem">,
   authority: Identity | undefined,
   extensions: Extensions,
 ): Promise<Identity> {
@@ -76,8 +79,7 @@ async function generateIdentity(
   const { generate } = await import("selfsigned");
   try {
     const made = await generate([{ name: "commonName", value: commonName }], {
-      keyType: "ec",
-      curve: "P-256",
+      ...keyPem === undefined ? { keyType: "ec", curve: "P-256" } : existingKey(keyPem),
       algorithm: "sha256",
       ...validDays === "always" ? ALWAYS : {
         // Tolerates a clock that is slightly behind.
@@ -97,6 +99,39 @@ async function generateIdentity(
   }
 }
 
+const CURVES: { readonly [name: string]: "P-256" | "P-384" | "P-521" } = {
+  prime256v1: "P-256",
+  secp384r1: "P-384",
+  secp521r1: "P-521",
+};
+
+/** An existing key, as the options of `selfsigned`. */
+function existingKey(keyPem: string) {
+  const key = createPrivateKey(keyPem);
+  const keyPair = { privateKey: keyPem, publicKey: publicKeyOf(createPublicKey(keyPem)) };
+  if (key.asymmetricKeyType === "rsa") return { keyType: "rsa" as const, keyPair };
+  const curve = CURVES[key.asymmetricKeyDetails?.namedCurve ?? ""];
+  if (key.asymmetricKeyType === "ec" && curve !== undefined) {
+    return { keyType: "ec" as const, curve, keyPair };
+  }
+  throw new Error(`its key is ${key.asymmetricKeyType}; use an elliptic key (P-256, P-384, P-521) or RSA`);
+}
+
+/** The first certificate in PEM text that is for this key and valid at any date; undefined if there is none. */
+export function alwaysValidCertificate(pem: string, keyPem: string): string | undefined {
+  const publicKey = publicKeyOf(createPublicKey(keyPem));
+  return pem.match(CERTIFICATES)?.find((text) => {
+    const certificate = new X509Certificate(text);
+    const isAlwaysValid = Date.parse(certificate.validFrom) <= ALWAYS.notBeforeDate.getTime() &&
+      Date.parse(certificate.validTo) >= ALWAYS.notAfterDate.getTime();
+    return isAlwaysValid && publicKeyOf(certificate.publicKey) === publicKey;
+  });
+}
+
+function publicKeyOf(key: KeyObject): string {
+  return key.export({ type: "spki", format: "pem" }) as string;
+}
+
 /** SHA-256 of the first certificate in PEM text (its DER), 32 bytes. Throws `config_invalid` if there is none. */
 export function certificateFingerprint(pem: string): Bytes {
   const body = firstCertificate(pem).replace(/-----[A-Z ]+-----/g, "");
@@ -104,12 +139,12 @@ export function certificateFingerprint(pem: string): Bytes {
 }
 
 function firstCertificate(pem: string): string {
-  const found = /-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----/.exec(pem);
-  if (found === null) {
+  const [found] = pem.match(CERTIFICATES) ?? [];
+  if (found === undefined) {
     const why = "Cannot read certificate: the text has none; it must contain -----BEGIN CERTIFICATE-----";
     throw new SallyportError("config_invalid", why, { side: "config" });
   }
-  return found[0];
+  return found;
 }
 
 /** A fingerprint in the format of settings, messages and `openssl x509 -fingerprint -sha256`: `AB:CD:…`. */

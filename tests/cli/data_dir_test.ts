@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { afterEach, beforeEach, describe, it } from "node:test";
-import { ADMIN_FILE, DataDir, FERNET_FILE } from "../../src/cli/data_dir.ts";
+import { ADMIN_FILE, CERTIFICATE_FILE, DataDir, FERNET_FILE } from "../../src/cli/data_dir.ts";
 import { Keys, makeAdminKey, makeFernetKey } from "../../src/cli/keys.ts";
+import { makeCertificate } from "../../src/crypto/certificate.ts";
 import { isFernetKey } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
 
@@ -138,6 +140,29 @@ describe("Keys", () => {
       return refused(/fernet\.keys/)(error);
     });
     await assert.rejects(new Keys(config()).admin(), refused(/admin\.key: it must hold one key/));
+  });
+
+  it("have a certificate for any date, whatever the dates of the given one", async () => {
+    const path = join(folder, CERTIFICATE_FILE);
+    const find = () => new Keys(config()).certificate();
+    const request = { commonName: "edge", names: ["edge.test"], validDays: 1, wallMs: Date.now() };
+    const { certificatePem, keyPem } = await makeCertificate(request);
+    await writeFile(path, certificatePem + keyPem);
+    const [found, ...others] = await Promise.all([find(), find(), find()]);
+    const undated = found.value.certificatePem;
+    assert.deepEqual(others.map(({ value }) => value), [found.value, found.value]);
+    const certificate = new X509Certificate(undated);
+    assert.equal(Date.parse(certificate.validFrom), 0);
+    assert.match(certificate.validTo, /9999/);
+    assert.ok(certificate.checkPrivateKey(createPrivateKey(keyPem)));
+    // It depends on the key alone.
+    await writeFile(path, keyPem);
+    assert.equal((await find()).value.certificatePem, undated);
+    const other = await makeCertificate(request);
+    await writeFile(path, other.keyPem + other.certificatePem);
+    assert.notEqual((await find()).value.certificatePem, undated);
+    await writeFile(path, certificatePem);
+    await assert.rejects(find(), refused(/edge\.pem: it holds no private key/));
   });
 
   it("are never made for a token", async () => {

@@ -1,12 +1,13 @@
 /** The QUIC transport by the whole program: edge, session master and agent as processes, curl as the visitor. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
+import { makeCertificate } from "../../src/crypto/certificate.ts";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
 import { until } from "../support/until.ts";
 import { programStarter } from "./program.ts";
@@ -83,6 +84,18 @@ describe("agent --transport quic", () => {
     assert.match(await visit(served.port), /./);
     const kept = await readFile(join(served.dataDir, "edge.pem"), "utf8");
     assert.match(kept, /BEGIN CERTIFICATE[\s\S]+BEGIN PRIVATE KEY/);
+  });
+
+  it("a key whose certificate has expired serves agents all the same", { timeout }, async () => {
+    const dataDir = join(folder, "expired");
+    const request = { commonName: "own", names: ["own.test"], validDays: 10 };
+    const own = await makeCertificate({ ...request, wallMs: Date.now() - 100 * 86_400_000 });
+    await mkdir(dataDir);
+    await writeFile(join(dataDir, "edge.pem"), own.certificatePem + own.keyPem);
+    const served = await serve("expired");
+    const agent = start(agentArgs(served));
+    await agent.seen(/connected to the edge/, "stderr");
+    assert.match(await visit(served.port), /./);
   });
 
   it("a worker that is replaced leaves its port to the new one", { timeout }, async () => {

@@ -110,6 +110,16 @@ describe("agentServices: services in a file", () => {
         "4:5 services[0].proxy_protocl: there is no such member. Did you mean proxy_protocol?",
       ]],
       [
+        "services:\n  - name: a.example.org\n    target: http://127.0.0.1:1\n    health_check: { kind: tcp, intervall: 5s }\n" +
+        "    limits: { conections: 1 }\n    oidc: { issuer: https://a.test, client_id: x, mails: [], sesion: 1h }\n",
+        [
+          "4:32 services[0].health_check.intervall: there is no such member. Did you mean interval?",
+          "5:15 services[0].limits.conections: there is no such member. Did you mean connections?",
+          "6:51 services[0].oidc.mails: there is no such member.",
+          "6:62 services[0].oidc.sesion: there is no such member. Did you mean session?",
+        ],
+      ],
+      [
         "transprot: auto\nservices:\n  - name: a b\n    target: http://127.0.0.1:1\n    idle_timeout: soon\n",
         [
           "1:1 transprot: there is no such setting. Did you mean transport?",

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { createPrivateKey, sign, verify, X509Certificate } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, sign, verify, X509Certificate } from "node:crypto";
 import { test } from "node:test";
 import {
+  alwaysValidCertificate,
   certificateFingerprint,
   fingerprintText,
   makeAuthority,
@@ -38,6 +39,30 @@ test("a certificate that is recognised by its fingerprint is valid at any date",
   const certificate = new X509Certificate((await makeCertificate(request)).certificatePem);
   assert.equal(Date.parse(certificate.validFrom), 0);
   assert.equal(certificate.validTo, "Dec 31 23:59:59 9999 GMT");
+});
+
+test("a certificate is made for an existing key, and found by it", async () => {
+  const encoding = {
+    publicKeyEncoding: { type: "spki", format: "pem" },
+    privateKeyEncoding: { type: "pkcs8", format: "pem" },
+  } as const;
+  const request = { commonName: "edge", names: ["edge.test"], wallMs } as const;
+  const elliptic = generateKeyPairSync("ec", { namedCurve: "P-384", ...encoding });
+  const rsa = generateKeyPairSync("rsa", { modulusLength: 2048, ...encoding });
+  const made = await Promise.all([elliptic, rsa].map(async ({ privateKey: keyPem }) => {
+    const dated = await makeCertificate({ ...request, validDays: 1, keyPem });
+    const always = await makeCertificate({ ...request, validDays: "always", keyPem });
+    return [dated.certificatePem, always.certificatePem] as const;
+  }));
+  const all = made.flat().join("");
+  assert.equal(alwaysValidCertificate(all, elliptic.privateKey), made[0]?.[1].trim());
+  assert.equal(alwaysValidCertificate(all, rsa.privateKey), made[1]?.[1].trim());
+  const { privateKey: keyPem } = generateKeyPairSync("ed25519", encoding);
+  assert.equal(alwaysValidCertificate(all, keyPem), undefined);
+  await assert.rejects(makeCertificate({ ...request, validDays: 1, keyPem }), {
+    code: "config_invalid",
+    message: /its key is ed25519; use an elliptic key/,
+  });
 });
 
 test("an authority signs others' certificates", async () => {

@@ -355,6 +355,18 @@ export class CertificateManager {
   }
 
   async #obtainFrom(entry: Entry, authority: string): Promise<void> {
+    try {
+      await this.#order(entry, authority);
+    } catch (error) {
+      if (!(error instanceof AcmeProblem) || error.kind !== "accountDoesNotExist") throw error;
+      // Authorities for tests remove accounts.
+      this.#log.info({ name: entry.name }, `${error.message}; opening another account`);
+      this.#keepClient(authority, this.#openAccount(authority));
+      await this.#order(entry, authority);
+    }
+  }
+
+  async #order(entry: Entry, authority: string): Promise<void> {
     const { name } = entry;
     const startedMs = this.#clock.nowMs();
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(ORDER_TIMEOUT_MS)]);
@@ -482,26 +494,31 @@ export class CertificateManager {
 
   /** One client per authority, with an account created on first use. */
   #client(authority: string): Promise<AcmeClient> {
-    const known = this.#clients.get(authority);
-    if (known !== undefined) return known;
-    const made = this.#makeClient(authority);
+    return this.#clients.get(authority) ?? this.#keepClient(authority, this.#makeClient(authority));
+  }
+
+  #keepClient(authority: string, made: Promise<AcmeClient>): Promise<AcmeClient> {
     this.#clients.set(authority, made);
     made.catch(() => this.#clients.delete(authority));
     return made;
   }
 
   async #makeClient(authority: string): Promise<AcmeClient> {
-    const { store, mails, external, authorityCaPem, late } = this.#options;
-    const fetch = authorityFetch(authorityCaPem, late);
-    const storeKey = accountKey(authority);
-    const stored = await store.read(storeKey);
-    if (stored !== undefined) {
-      const account = JSON.parse(stored) as AcmeAccount & { readonly directory: string };
-      return new AcmeClient({ directoryUrl: authority, fetch, account });
-    }
+    const stored = await this.#options.store.read(accountKey(authority));
+    if (stored === undefined) return await this.#openAccount(authority);
+    return this.#clientOf(authority, JSON.parse(stored) as AcmeAccount & { readonly directory: string });
+  }
+
+  #clientOf(authority: string, account: AcmeAccount): AcmeClient {
+    const { authorityCaPem, late } = this.#options;
+    return new AcmeClient({ directoryUrl: authority, fetch: authorityFetch(authorityCaPem, late), account });
+  }
+
+  async #openAccount(authority: string): Promise<AcmeClient> {
+    const { store, mails, external } = this.#options;
     const { privateKey } = await generateKeyPair("ES256", { extractable: true });
     const key: JWK = await exportJWK(privateKey);
-    const client = new AcmeClient({ directoryUrl: authority, fetch, account: { key } });
+    const client = this.#clientOf(authority, { key });
     const { signal } = this.#closing;
     const { meta } = await client.directory(signal);
     const account = await client.register({
@@ -509,7 +526,7 @@ export class CertificateManager {
       external: meta?.externalAccountRequired === true ? external : undefined,
       signal,
     });
-    await store.write(storeKey, `${JSON.stringify({ directory: authority, ...account })}\n`);
+    await store.write(accountKey(authority), `${JSON.stringify({ directory: authority, ...account })}\n`);
     const terms = meta?.termsOfService === undefined ? "" : `; its terms are ${meta.termsOfService}`;
     this.#log.info(
       { authority: new URL(authority).host },

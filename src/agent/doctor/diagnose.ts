@@ -213,6 +213,22 @@ function unreachable(options: Asked): Finding {
   };
 }
 
+/** The finding for a name whose certificate the agent doesn't have; undefined if it has one, or needs none. */
+function missingCertificate({ report, name }: Asked): Finding | undefined {
+  const missing = serviceOf(report, name)?.certificates.find(({ names, notAfterMs }) =>
+    // Files that can't be read name nobody.
+    notAfterMs === undefined && (names.length === 0 || names.some((one) => coversName(one, name)))
+  );
+  if (missing === undefined) return undefined;
+  const why = missing.error === undefined ? " yet" : `: ${missing.error}`;
+  return {
+    step: "certificate",
+    fault: "certificate",
+    message: `The agent has no certificate for ${name}${why}`,
+    next: "correct that if it doesn't pass by itself: the agent tries again",
+  };
+}
+
 function judgeAlert(options: Asked, description: number, at: string): Finding {
   const { name } = options;
   if (description === AlertDescription.unrecognized_name) return judgeUnknown(options, at);
@@ -224,7 +240,11 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
       next: "check allow and block of the service, or test from an allowed network",
     };
   }
-  if (description === AlertDescription.internal_error) return unreachable(options);
+  if (description === AlertDescription.internal_error) {
+    if (options.report !== undefined) return missingCertificate(options) ?? unreachable(options);
+    const finding = unreachable(options);
+    return { ...finding, message: `${finding.message}, or has no certificate for the name` };
+  }
   return {
     step: "endpoint",
     fault: "endpoint_protocol",

@@ -6,7 +6,7 @@
 import { IGNORE_STREAM, type Runtime, type Timer } from "../../runtime/port.ts";
 import { request as requestHttp, type RequestOptions } from "node:http";
 import { request as requestHttps } from "node:https";
-import { SallyportError } from "../../errors.ts";
+import { dialError, dialTimeoutError } from "../../runtime/shared.ts";
 import { endsTlsHere, type HealthCheck, type Service } from "./service.ts";
 import type { Target } from "./target.ts";
 import { dialTarget, type TargetPool } from "./targets.ts";
@@ -94,17 +94,13 @@ async function askHttp(
       response.destroy();
     });
     const timer = setTimeout(
-      () => request.destroy(new Error(`no answer in ${timeoutMs / 1000} s`)),
+      () => request.destroy(dialTimeoutError({ ...endpoint, timeoutMs })),
       timeoutMs,
     );
-    request.on("error", reject);
+    request.on("error", (cause) => reject(dialError({ ...endpoint, timeoutMs }, cause)));
     request.on("close", () => clearTimeout(timer));
     request.end();
   });
   if (status === undefined ? answered >= 200 && answered < 400 : answered === status) return;
-  const why = `it answers GET ${path} with ${answered}, expected ${status ?? "200 to 399"}`;
-  throw new SallyportError("endpoint_unreachable", `Cannot use target ${target.text}: ${why}`, {
-    side: "local",
-    retryable: true,
-  });
+  throw new Error(`it answers GET ${path} with ${answered}, expected ${status ?? "200 to 399"}`);
 }

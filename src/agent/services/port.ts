@@ -62,6 +62,8 @@ export interface ServiceConnector {
    * applied.
    */
   readonly connect: Connector;
+  /** Its certificates, if TLS is terminated here. */
+  certificates?(): readonly CertificateFacts[];
   /** The service was removed or changed: no new streams follow; open ones may continue for `graceMs`. */
   close?(graceMs: number): Promise<void> | void;
 }
@@ -84,8 +86,6 @@ export interface CertificateFacts {
 export interface ServiceConnectors {
   /** Called once for each service with {@link endsTlsHere}, and again when it changes. */
   terminating(service: Service, parts: ServiceParts): ServiceConnector;
-  /** The certificates of all services created here and not yet closed. */
-  certificates(): readonly CertificateFacts[];
   /** The agent is closing. */
   close(): void;
 }

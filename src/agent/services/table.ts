@@ -69,6 +69,7 @@ export interface ServiceFacts {
   readonly names: readonly string[];
   readonly tls: string;
   readonly targets: readonly TargetFacts[];
+  readonly certificates: readonly CertificateFacts[];
   readonly visitors: number;
   readonly visitorsTotal: number;
   readonly bytesIn: number;
@@ -104,7 +105,7 @@ export class ServiceTable {
 
   /** The certificates of services whose TLS is terminated here. */
   get certificates(): readonly CertificateFacts[] {
-    return this.#options.connectors?.certificates() ?? [];
+    return this.#entries.flatMap((entry) => entry.certificates);
   }
 
   /** Status of each service. */
@@ -276,6 +277,10 @@ class Entry {
     return this.service.names[0]!;
   }
 
+  get certificates(): readonly CertificateFacts[] {
+    return this.#connector.certificates?.() ?? [];
+  }
+
   get facts(): ServiceFacts {
     const { names, tls } = this.service;
     let [bytesIn, bytesOut] = [this.#bytesIn, this.#bytesOut];
@@ -287,6 +292,7 @@ class Entry {
       names,
       tls: typeof tls === "string" ? tls : "file",
       targets: this.#targets.facts,
+      certificates: this.certificates,
       visitors: this.#visitors.size,
       visitorsTotal: this.#visitorsTotal,
       bytesIn,

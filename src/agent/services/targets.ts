@@ -76,7 +76,8 @@ export class TargetPool implements Targets {
     const entry = this.#entries.find((candidate) => candidate.target === target);
     if (entry === undefined) return;
     const unwell = error !== undefined;
-    const why = unwell ? errorMessage(error) : undefined;
+    // Lines and status name the target already.
+    const why = unwell ? errorMessage(error).replace(/^Cannot connect to \S+: /, "") : undefined;
     if (unwell !== entry.unwell) {
       const fields = { target: target.text };
       if (unwell) this.#log.warn(fields, `Target ${target.text} fails its health check: ${why}`);

@@ -4,7 +4,6 @@
  * @module
  */
 import type { AgentFacts } from "../agent.ts";
-import type { CertificateFacts } from "../services/port.ts";
 import type { ServiceFacts } from "../services/table.ts";
 
 /** The report's version; it is raised when a member changes its meaning. */
@@ -23,7 +22,6 @@ export interface StatusReport {
   readonly master: string;
   readonly agent: AgentFacts;
   readonly services: readonly ServiceFacts[];
-  readonly certificates: readonly CertificateFacts[];
   /** Public ports, each `HOST:PORT`; null for one that isn't open. */
   readonly published: readonly (string | null)[];
 }

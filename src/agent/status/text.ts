@@ -8,7 +8,7 @@ import type { StatusReport } from "./report.ts";
 
 /** The report as lines of text. */
 export function statusText(report: StatusReport): string[] {
-  const { agent, services, certificates, published, nowMs } = report;
+  const { agent, services, published, nowMs } = report;
   const ago = (atMs: number) => `${span(nowMs - atMs)} ago`;
   const lines = [
     `Sallyport ${report.version} on ${report.runtime}, process ${report.pid}, started ${
@@ -53,9 +53,7 @@ export function statusText(report: StatusReport): string[] {
       lines.push(`  target        ${target}  ${state}${error === undefined ? "" : `: ${error}`}`);
     }
     lines.push(`  TLS           ${service.tls}`);
-    for (
-      const found of certificates.filter(({ names }) => names.some((own) => service.names.includes(own)))
-    ) {
+    for (const found of service.certificates) {
       const expiry = found.notAfterMs === undefined
         ? "none yet"
         : found.notAfterMs < nowMs
@@ -63,7 +61,8 @@ export function statusText(report: StatusReport): string[] {
         : `expires in ${span(found.notAfterMs - nowMs)}`;
       const issuer = found.issuer === undefined ? "" : `, by ${found.issuer}`;
       const why = found.error === undefined ? "" : `: ${found.error}`;
-      lines.push(`  certificate   ${found.names.join(", ")}: ${expiry}${issuer}${why}`);
+      const names = found.names.length === 0 ? "" : `${found.names.join(", ")}: `;
+      lines.push(`  certificate   ${names}${expiry}${issuer}${why}`);
     }
     lines.push(
       `  visitors      ${service.visitors} now, ${service.visitorsTotal} in all, ${

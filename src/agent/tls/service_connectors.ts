@@ -62,7 +62,6 @@ class Connectors implements ServiceConnectors {
   readonly #faults = new Faults();
   /** One for all services: it keeps megabytes once bytes have been moved. */
   readonly #pool = new BufferPool();
-  readonly #sources = new Map<ServiceConnector, CertificateSource>();
   #manager: CertificateManager | undefined;
 
   constructor(options: ServiceConnectorsOptions) {
@@ -72,24 +71,7 @@ class Connectors implements ServiceConnectors {
 
   terminating(service: Service, parts: ServiceParts): ServiceConnector {
     const source = this.#sourceOf(service, parts);
-    const connector = new Terminating(
-      service,
-      parts,
-      source,
-      this.#faults,
-      this.#pool,
-      this.#options,
-      () => {
-        this.#sources.delete(connector);
-        source.close();
-      },
-    );
-    this.#sources.set(connector, source);
-    return connector;
-  }
-
-  certificates(): readonly CertificateFacts[] {
-    return [...this.#sources.values()].flatMap((source) => source.facts());
+    return new Terminating(service, parts, source, this.#faults, this.#pool, this.#options);
   }
 
   close(): void {
@@ -113,7 +95,6 @@ class Terminating implements ServiceConnector {
   readonly #terminator: TlsTerminator;
   readonly #handler: HttpHandler | undefined;
   readonly #connections = new Set<{ readonly http: HttpConnection; readonly stream: ByteStream }>();
-  readonly #closed: () => void;
   readonly #store: CertificateStore;
   readonly #fetch: ServiceConnectorsOptions["fetch"];
   #closeProxy = () => {};
@@ -125,13 +106,11 @@ class Terminating implements ServiceConnector {
     faults: Faults,
     pool: BufferPool,
     { handler, store, fetch }: Pick<ServiceConnectorsOptions, "handler" | "store" | "fetch">,
-    closed: () => void,
   ) {
     this.#service = service;
     this.#parts = parts;
     this.#source = source;
     this.#faults = faults;
-    this.#closed = closed;
     this.#store = store;
     this.#fetch = fetch;
     const { clock } = parts.runtime;
@@ -161,8 +140,12 @@ class Terminating implements ServiceConnector {
     });
   };
 
+  certificates(): readonly CertificateFacts[] {
+    return this.#source.facts();
+  }
+
   async close(graceMs: number): Promise<void> {
-    this.#closed();
+    this.#source.close();
     for (const { http } of this.#connections) http.finish();
     if (this.#connections.size > 0 && graceMs > 0) {
       const over = Promise.withResolvers<void>();

@@ -221,7 +221,7 @@ function outOfDate({ host, port }: QuicDialOptions, wallMs: number, cause: unkno
   const message =
     `Cannot connect to ${formatHostPort({ host, port })} by QUIC: its certificate is the pinned one, ` +
     `but isn't valid on ${new Date(wallMs).toISOString().slice(0, 10)}, and Deno's QUIC judges pinned ` +
-    "certificates by dates. Use another transport or Bun, renew the certificate, or correct this machine's clock";
+    "certificates by dates. Upgrade or restart the edge, which then shows one for any date; or use another transport";
   return new SallyportError("not_supported", message, { side: "local", retryable: true, cause });
 }
 

@@ -237,6 +237,32 @@ describe("CertificateManager: certificates from Pebble", { skip }, () => {
     );
   });
 
+  it(
+    "come with another account where the authority has removed the one that was kept",
+    { timeout },
+    async () => {
+      const store = new class extends MemoryCertificateStore {
+        account: readonly [key: string, text: string] = ["", ""];
+        override write(key: string, text: string): Promise<void> {
+          if (key.startsWith("accounts/")) this.account = [key, text];
+          return super.write(key, text);
+        }
+      }();
+      const first = manage({ store });
+      first.manage("one.example.org");
+      await first.settled("one.example.org");
+      const [key, text] = store.account;
+      const removed = text.replace(/("url":"[^"]*)"/, '$10"');
+      assert.notEqual(removed, text);
+      await store.write(key, removed);
+      const second = manage({ store });
+      second.manage("two.example.org");
+      await visit("two.example.org");
+      assert.notEqual(store.account[1], removed);
+      assert.equal(second.errorOf("two.example.org"), undefined);
+    },
+  );
+
   it("come from the next authority where the first one fails", { timeout }, async () => {
     const manager = manage({ authorities: ["https://127.0.0.1:1/dir", pebble.directory] });
     manager.manage("second.example.org");

@@ -7,6 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { generate } from "selfsigned";
 import { MemoryCertificateStore } from "../../../src/agent/acme/certificate_store.ts";
+import { CertificateManager } from "../../../src/agent/acme/certificate_manager.ts";
 import { type Agent, createAgent } from "../../../src/agent/agent.ts";
 import { diagnose, type FaultName } from "../../../src/agent/doctor/diagnose.ts";
 import type { Grant } from "../../../src/transport/grant.ts";
@@ -33,6 +34,7 @@ let edgePort = 0;
 let closedPort = 0;
 const servers: Server[] = [];
 const agents: Agent[] = [];
+const tables: ServiceTable[] = [];
 
 before(async () => {
   edge = createEdge({ runtime: await currentRuntime(), ring: new FernetRing([FERNET_KEY]) });
@@ -41,6 +43,7 @@ before(async () => {
 });
 after(async () => {
   await Promise.all(agents.map((agent) => agent.close(0)));
+  await Promise.all(tables.map((table) => table.close(0)));
   await edge.close(0);
   for (const server of servers) server.close();
 });
@@ -73,11 +76,17 @@ async function agentFor(
   const runtime = await currentRuntime();
   const connectors = createServiceConnectors({
     ...{ runtime, log: silentLogger, store: new MemoryCertificateStore() },
-    manager: () => {
-      throw new Error("no authority here");
-    },
+    manager: () =>
+      new CertificateManager({
+        ...{
+          clock: runtime.clock,
+          store: new MemoryCertificateStore(),
+          authorities: [`https://${HOST}:1/dir`],
+        },
+      }),
   });
   const table = new ServiceTable({ runtime, log: silentLogger, connectors });
+  tables.push(table);
   table.apply([serviceDefaults({ ...given, targets: [parseTarget(target)] })]);
   const [hostname, ...aliases] = given.names;
   const startedMs = Date.now();
@@ -101,7 +110,7 @@ async function agentFor(
   while (!isReady()) await delay(10);
   return () => ({
     ...{ statusVersion: STATUS_VERSION, version: "0", runtime: "test", pid: 1, startedMs, nowMs: Date.now() },
-    ...{ master: "", agent: agent.facts, services: table.facts, certificates: [], published: [] },
+    ...{ master: "", agent: agent.facts, services: table.facts, published: [] },
   });
 }
 
@@ -152,6 +161,34 @@ describe("diagnose", () => {
     assert.equal(fault, "endpoint_protocol", text);
     assert.match(text, /the target http:\/\/127\.0\.0\.1:\d+, but it doesn't answer in HTTP/);
   });
+
+  it(
+    "tells a certificate that the agent doesn't get from a target that it doesn't reach",
+    { timeout },
+    async () => {
+      const site = await listening(createHttpServer((_, answer) => answer.end()));
+      const target = `http://${HOST}:${site}`;
+      const acme = await agentFor({ names: ["acme.test"], tls: "acme" }, target);
+      const files = { certificateFile: "/none/cert.pem", keyFile: "/none/key.pem" };
+      const unread = await agentFor({ names: ["file.test"], tls: files }, target);
+      const cases = [
+        [
+          "acme.test",
+          acme,
+          /^The agent has no certificate for acme\.test: Cannot reach certificate authority/,
+        ],
+        ["file.test", unread, /^The agent has no certificate for file\.test: .*\/none\/cert\.pem/],
+      ] as const;
+      for (const [name, report, message] of cases) {
+        const { fault, text } = await faultOf(name, report);
+        assert.equal(fault, "certificate", text);
+        assert.match(text, message);
+      }
+      const { fault, text } = await faultOf("acme.test");
+      assert.equal(fault, "endpoint_unreachable");
+      assert.match(text, /can't reach the service's target, or has no certificate for the name$/);
+    },
+  );
 
   it("names each planted fault", { timeout }, async () => {
     const http = await listening(createHttpServer((_, answer) => answer.end()));

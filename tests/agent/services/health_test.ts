@@ -38,7 +38,9 @@ describe("HealthChecks", () => {
       runtime,
       check: (target) => {
         asked[targets.indexOf(target)]!++;
-        return down.has(target) ? Promise.reject(new Error("planted")) : Promise.resolve();
+        return down.has(target)
+          ? Promise.reject(new Error("Cannot connect to 10.0.9.9:1: planted"))
+          : Promise.resolve();
       },
     });
     await network.advance(1);
@@ -93,7 +95,9 @@ describe("checkTarget", () => {
       await check(`http://127.0.0.1:${port}`, { status: 204 });
       await assert.rejects(check(`http://127.0.0.1:${port}`, { status: 200 }), /with 204, expected 200/);
       await assert.rejects(check(`http://127.0.0.1:${port}`, { path: "/" }), /with 500, expected 200 to 399/);
-      await assert.rejects(check(`http://127.0.0.1:1`));
+      for (const absent of ["http://127.0.0.1:1", "unix:/none/app.sock"]) {
+        await assert.rejects(check(absent), { code: "connection_refused" });
+      }
     } finally {
       tcp.close();
       unix.close();

@@ -279,7 +279,6 @@ describe("ServiceTable", () => {
         },
         close: (graceMs) => void closed.push(graceMs),
       }),
-      certificates: () => [],
       close: () => Promise.resolve(),
     };
     const { test, table, lines } = await world([service(["*.w.test"], ["http://10.0.9.9:1"])], connectors);
