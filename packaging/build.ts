@@ -21,6 +21,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { VERSION } from "../src/version.ts";
+import { withoutSignature } from "./macho.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const BUILD = join(ROOT, "build");
@@ -90,6 +91,9 @@ export function buildFor(target: string, folder: string = BUILD): string {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, `sallyport-${VERSION}-${target}${target.startsWith("windows") ? ".exe" : ""}`);
   bundle("--compile", `--target=${known}`, "--outfile", file);
+  // Bun signs for Apple's processors, and leaves its own signature, which is no longer right, for Intel's: macOS would
+  // end the program (oven-sh/bun#39837). Without one it runs there.
+  if (target === "macos-x64") writeFileSync(file, withoutSignature(readFileSync(file)), { mode: 0o755 });
   return file;
 }
 

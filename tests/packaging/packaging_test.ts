@@ -9,6 +9,7 @@ import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse, parseAllDocuments } from "yaml";
 import { buildFor, thisMachine } from "../../packaging/build.ts";
+import { withoutSignature } from "../../packaging/macho.ts";
 import { SETTINGS } from "../../src/config/settings.ts";
 import { Program } from "../cli/program.ts";
 
@@ -96,6 +97,41 @@ describe("packaging", () => {
         assert.ok(container[probe], probe);
       }
     }
+  });
+});
+
+describe("withoutSignature", () => {
+  /** A Mach-O file with two load commands, 100 bytes that they describe, and a signature of 60. */
+  function signed(): Uint8Array {
+    const view = new DataView(new ArrayBuffer(32 + 72 + 16 + 100 + 60));
+    const u32 = (at: number, value: number) => view.setUint32(at, value, true);
+    for (const [at, value] of [[0, 0xfeedfacf], [16, 2], [20, 72 + 16], [32, 0x19], [36, 72]] as const) {
+      u32(at, value);
+    }
+    const bytes = new Uint8Array(view.buffer);
+    bytes.set(new TextEncoder().encode("__LINKEDIT"), 40);
+    view.setBigUint64(32 + 48, 160n, true);
+    for (const [at, value] of [[104, 0x1d], [108, 16], [112, 220], [116, 60]] as const) u32(at, value);
+    return bytes.fill(7, 120, 220).fill(9, 220);
+  }
+
+  it("takes the signature and its load command off, and nothing else", () => {
+    const file = signed();
+    const bare = withoutSignature(file);
+    assert.equal(bare.length, 220);
+    const view = new DataView(bare.buffer);
+    assert.deepEqual([view.getUint32(16, true), view.getUint32(20, true)], [1, 72]);
+    assert.equal(view.getBigUint64(32 + 48, true), 100n);
+    assert.ok(bare.subarray(104, 120).every((byte) => byte === 0));
+    assert.deepEqual(bare.subarray(120), file.subarray(120, 220));
+    assert.deepEqual(file, signed(), "the file itself stays as it is");
+  });
+
+  it("refuses a file that has none at its end", () => {
+    const file = signed();
+    assert.throws(() => withoutSignature(withoutSignature(file)), /doesn't end with one/);
+    assert.throws(() => withoutSignature(file.subarray(0, 279)), /doesn't end with one/);
+    assert.throws(() => withoutSignature(new Uint8Array(64)), /isn't a 64-bit Mach-O file/);
   });
 });
 
