@@ -8,8 +8,8 @@ import { openSystemDescriptors } from "../../src/runtime/deno/system_descriptors
 
 const skip = process.versions.deno === undefined || process.platform !== "linux";
 
-describe("file descriptors by the system's own calls", { skip }, () => {
-  it("are those of /proc", () => {
+describe("openSystemDescriptors", { skip }, () => {
+  it("tells what /proc does", () => {
     const system = openSystemDescriptors()!;
     assert.equal(system.limit(), procSystem.limit());
     const before = system.open();
