@@ -17,16 +17,23 @@ const BUN = "bun@1.4.5";
 const OLDEST = { bun: [1, 4], deno: [2, 9] };
 /** The same as in src/cli/bun_environment.ts, which says why. */
 const BUN_ENVIRONMENT = { BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "640000" };
+/**
+ * As on Bun, which has no permissions: native libsodium alone needs one that is as good as all. Deno wouldn't look for a
+ * package beside a file in node_modules by itself, and a deno.json of the user's is for another program.
+ */
 const DENO_FLAGS = [
-  ...["run", "--quiet", "--no-prompt", "--unstable-net"],
-  ...["--allow-env", "--allow-sys", "--allow-net", "--allow-read", "--allow-write", "--allow-ffi"],
+  "run",
+  "--quiet",
+  "--no-config",
+  "--node-modules-dir=manual",
+  "--unstable-net",
+  "--allow-all",
 ];
 
 const args = process.argv.slice(2);
 if (process.versions.bun !== undefined || process.versions.deno !== undefined) {
   // `bunx --bun sallyport`, or Deno's own runner: this is a runtime already.
-  const { runCli } = await import("../dist/src/cli/main.js");
-  process.exit(await runCli(args));
+  await import("../dist/main.js");
 }
 const [command, ...before] = findRuntime();
 const env = { ...BUN_ENVIRONMENT, ...process.env };

@@ -7,6 +7,7 @@
 import { basename } from "node:path/posix";
 import { passableFlags } from "./activation.ts";
 import { BUN_ENVIRONMENT } from "./bun_environment.ts";
+import { shellWord } from "./startup.ts";
 
 /** A long-running command. */
 export type ServiceCommand = "serve" | "edge" | "master" | "agent";
@@ -64,7 +65,7 @@ export function placesText(manager: Manager, command: ServiceCommand): string {
 }
 
 /** The file with its settings, as SALLYPORT_ variables. */
-export const settingsFile = (command: ServiceCommand): string => `/etc/sallyport/${command}.env`;
+const settingsFile = (command: ServiceCommand): string => `/etc/sallyport/${command}.env`;
 
 /** The path where a manager expects the file. */
 export function servicePath(manager: Manager, command: ServiceCommand): string {
@@ -294,10 +295,6 @@ ${variables}
 </dict>
 </plist>
 `;
-}
-
-function shellWord(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 function xmlText(text: string): string {
