@@ -14,6 +14,7 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const LEVELS: Record<string, number> = {
   "version.ts": 0,
   "errors.ts": 0,
+  "calendar.ts": 0,
   bytes: 1,
   crypto: 2,
   wire: 3,
