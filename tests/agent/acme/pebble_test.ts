@@ -219,6 +219,11 @@ describe("CertificateManager: certificates from Pebble", { skip }, () => {
         /Cannot reach certificate authority https:\/\/127.0.0.1:1/,
       ],
       ["c.example.com", { authorityCaPem: undefined }, /Cannot reach certificate authority/],
+      [
+        "d.example.com",
+        { authorities: ["https://127.0.0.1:1/dir", "https://127.0.0.1:2/dir"] },
+        /authority https:\/\/127.0.0.1:1.*; Cannot reach certificate authority https:\/\/127.0.0.1:2/,
+      ],
     ];
     for (const [name, options, why] of cases) {
       const manager = manage(options);
