@@ -35,6 +35,15 @@ const ATTEMPTS_TOLD = 3;
 /** Addresses of an edge's name that are tried over UDP; if several are slow, each uses a separate token. */
 export const UDP_ADDRESSES_MAX = 4;
 
+/**
+ * An agent whose last attempt the edge closed without an answer shows its next token only on a connection that lasts this
+ * long: a proxy whose edge is down accepts connections and closes them at once.
+ */
+export const TOKEN_HELD_MS = 250;
+
+/** A grant whose token no edge has seen is used again for this long: a master limits how many an agent gets. */
+export const GRANT_UNUSED_KEPT_MS = 2_000;
+
 /** An edge that could not be reached, or that accepts no new sessions, is tried after others for this long. */
 export const EDGE_TROUBLED_MS = 30_000;
 /** Edges tried at a time. */
@@ -49,6 +58,10 @@ class Slot {
   /** The session that visitors use now. */
   current: AgentSession | undefined;
   askedAnew = false;
+  /** The last attempt was closed without an answer: the edge has refused its token, or is down behind a proxy. */
+  unanswered = false;
+  /** A grant that the last attempt left unused, and when the master issued it. */
+  unused: { readonly grant: Grant; readonly gotAtMs: number } | undefined;
 
   constructor(index: number, random: (() => number) | undefined) {
     this.index = index;
@@ -368,7 +381,7 @@ class AgentNode implements Agent {
 
   /** Opens a session; undefined if no edge is left for it. */
   async #connect(slot: Slot): Promise<AgentSession | undefined> {
-    const grant = await this.#unlessClosing(this.#options.grants(slot.index));
+    const { grant, gotAtMs } = await this.#unlessClosing(this.#grantFor(slot));
     const edges = this.#edgesFor(slot, grant);
     if (edges.length === 0) return undefined;
     this.#leaveOtherOwner(slot, grant);
@@ -376,7 +389,7 @@ class AgentNode implements Agent {
     const spare = [grant];
     const ways = await this.#ways(edges);
     const several = ways.length > 1;
-    const agent = await race(
+    const dialled = race(
       ways.map((way) => ({ name: way.name, start: (lane) => this.#attempt(slot, way, lane, spare) })),
       {
         clock: this.#runtime.clock,
@@ -389,12 +402,25 @@ class AgentNode implements Agent {
         },
       },
     );
+    const agent = await dialled.catch((error) => {
+      if (spare.includes(grant)) slot.unused = { grant, gotAtMs };
+      throw error;
+    });
     await agent.join();
     this.#tellConnected(slot, agent);
     return agent;
   }
 
+  async #grantFor(slot: Slot): Promise<NonNullable<Slot["unused"]>> {
+    const { unused } = slot;
+    slot.unused = undefined;
+    const gotAtMs = this.#runtime.clock.nowMs();
+    if (unused !== undefined && gotAtMs < unused.gotAtMs + GRANT_UNUSED_KEPT_MS) return unused;
+    return { grant: await this.#options.grants(slot.index), gotAtMs };
+  }
+
   #discard(slot: Slot): void {
+    slot.unused = undefined;
     this.#options.discardGrants?.(slot.index);
   }
 
@@ -490,6 +516,7 @@ class AgentNode implements Agent {
         signal: lane.signal,
         turn: async () => {
           await lane.turn();
+          if (slot.unanswered) await this.#wait(TOKEN_HELD_MS);
           shown = true;
         },
         admitted: (session) => {
@@ -498,7 +525,10 @@ class AgentNode implements Agent {
           return this.#adopt(slot, agent, session, placeOf(edge));
         },
       });
-    } catch (error) {
+    } catch (cause) {
+      const closed = errorCode(cause) === "session_refused";
+      const error = closed && slot.unanswered && !shown ? unreachable(cause) : cause;
+      if (closed) slot.unanswered = true;
       if (UNREACHABLE.has(errorCode(error))) this.#hasTrouble(place);
       if (!shown) spare.push(given);
       else if (REFUSED.has(errorCode(error))) this.#discard(slot);
@@ -538,7 +568,7 @@ class AgentNode implements Agent {
     const { credentials } = this.#options;
     if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
     this.#everConnected = true;
-    slot.askedAnew = false;
+    slot.askedAnew = slot.unanswered = false;
     this.#sessions.add(agent);
     slot.current = agent;
     this.#log.info(
@@ -646,6 +676,15 @@ class AgentNode implements Agent {
 /** The name of an edge. */
 function placeOf({ host, port }: { readonly host: string; readonly port: number }): string {
   return `${host}:${port}`;
+}
+
+/** The error of a connection that was closed before it had the token. */
+function unreachable(cause: unknown): SallyportError {
+  return new SallyportError("edge_unreachable", errorMessage(cause), {
+    side: "network",
+    retryable: true,
+    cause,
+  });
 }
 
 /** Codes of an attempt that reached no edge. */

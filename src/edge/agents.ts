@@ -23,6 +23,7 @@ import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
 import type { EdgeLedger } from "./ledger/ledger.ts";
+import { Offenders } from "./offenders.ts";
 import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
 import { sharedInstance, tokenTransports } from "../wire/token/claims.ts";
 import { routeGroup } from "../wire/token/route_group.ts";
@@ -84,6 +85,7 @@ export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #routes = new Routes<AdmittedSession>();
   readonly #usedKeys: UsedKeys;
+  readonly #offenders = new Offenders();
   readonly #started: { readonly nowMs: number; readonly wallMs: number };
   /** Time slices shared by all transports' handshakes. */
   readonly #slices: Slices;
@@ -150,6 +152,7 @@ export class AgentRegistry {
     }
     this.#usedKeys.sweep(Math.min(clock.wallMs(), this.#started.wallMs + this.#upMs) / 1000);
     this.#routes.sweep(nowMs);
+    this.#offenders.sweep(nowMs);
   }
 
   /** How long this process has run. */
@@ -226,7 +229,10 @@ export class AgentRegistry {
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
-    this.#routes.check(claimOf(token), this.#options.clock.nowMs());
+    const nowMs = this.#options.clock.nowMs();
+    const { hostname, extra } = token.claims;
+    this.#offenders.check(agentName(hostname, sharedInstance(extra)), nowMs);
+    this.#routes.check(claimOf(token), nowMs);
     const { authorize, ledger } = this.#options;
     ledger.authorize(agentRequest(token, remote, transport));
     if (authorize === undefined) return this.#useKey(token, transport);
@@ -269,6 +275,7 @@ export class AgentRegistry {
     const request = agentRequest(token, remote, session.transport);
     const agent = new AdmittedSession(this.#events, session, {
       hostname: claims.hostname,
+      instance: sharedInstance(claims.extra),
       expiresAtMs: clock.nowMs() + claims.valid * 1000 - clock.wallMs(),
       tokenId: id,
       remote: remote.host,
@@ -380,13 +387,17 @@ export class AgentRegistry {
     this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
     this.#options.cluster?.release(agent.id);
-    const { log, metrics } = this.#options;
+    const { clock, log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
     const { hostname, remote, tokenId } = agent;
     this.#fault(agent, error);
     const fields = { hostname, agent: remote, reason: error.code, token_id: tokenId };
     log.info(fields, `agent disconnected: ${error.message}`);
+    const penaltyMs = this.#offenders.ended(agentName(hostname, agent.instance), error, clock.nowMs());
+    if (penaltyMs !== undefined) {
+      log.warn(fields, `agent refused for ${penaltyMs / 1000} s, because its session broke the protocol`);
+    }
     const summary = agent.session.summary?.();
     if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "counters of the session");
   }
@@ -425,16 +436,18 @@ export class AgentRegistry {
     const fields = { agent: remote.host, reason: error.code };
     if (token === undefined) return sampler[level](`${what} ${error.code}`, fields, error.message);
     const { hostname } = token.claims;
-    log[level](
-      { ...fields, hostname: printableName(hostname), token_id: tokenId(token.token) },
-      error.message,
-    );
+    const known = { ...fields, hostname: printableName(hostname), token_id: tokenId(token.token) };
+    // An agent that was told to stay away for a while may come as often as it likes.
+    if (error.code === "limit_exceeded") sampler[level](`${what} ${error.code}`, known, error.message);
+    else log[level](known, error.message);
   }
 }
 
 /** What is stored about a connected agent, without its token and keys. */
 interface AgentFacts {
   readonly hostname: string;
+  /** The agent, if it shares the hostname with others. */
+  readonly instance: string | undefined;
   /** When its token expires, on the monotonic clock. */
   readonly expiresAtMs: number;
   readonly tokenId: string;
@@ -449,6 +462,7 @@ class AdmittedSession implements SessionHandler, AgentFacts {
   readonly id: string = randomUUID();
   readonly session: Session;
   readonly hostname: string;
+  readonly instance: string | undefined;
   readonly expiresAtMs: number;
   readonly tokenId: string;
   readonly remote: string;
@@ -463,6 +477,7 @@ class AdmittedSession implements SessionHandler, AgentFacts {
     this.#events = events;
     this.session = session;
     this.hostname = facts.hostname;
+    this.instance = facts.instance;
     this.expiresAtMs = facts.expiresAtMs;
     this.tokenId = facts.tokenId;
     this.remote = facts.remote;
@@ -528,6 +543,11 @@ class AdmittedSession implements SessionHandler, AgentFacts {
   #closeIfFinished(): void {
     if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired.reason);
   }
+}
+
+/** Tells agents that share a hostname apart; hostnames have no spaces. */
+function agentName(hostname: string, instance: string | undefined): string {
+  return instance === undefined ? hostname : `${hostname} ${instance}`;
 }
 
 function claimOf(token: OpenedToken): Claim {

@@ -3,13 +3,11 @@
  *
  * @module
  */
-import { lookup } from "node:dns/promises";
-import { isIP } from "node:net";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Address, ByteStream } from "./port.ts";
 import type { QuicConn, QuicConnHandler, QuicDialOptions } from "./quic_port.ts";
-import { asError, dialError, dialTimeoutError, type Faults } from "./shared.ts";
+import { asError, dialTimeoutError, type Faults } from "./shared.ts";
 import { QUIC_STREAMS_MAX } from "./quic_port.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
 
@@ -171,17 +169,6 @@ export function certificateRefused({ host, port }: Address, why: string, cause?:
     formatHostPort({ host, port })
   }: its certificate isn't trusted: ${why}`;
   return new SallyportError("certificate_refused", message, { side: "peer", retryable: true, cause });
-}
-
-/** The IP address of a name; the first one in the system's order. Rejects with `host_unknown`. */
-export async function ipOf(options: QuicDialOptions): Promise<string> {
-  if (isIP(options.host) !== 0) return options.host;
-  try {
-    return (await lookup(options.host)).address;
-  } catch (cause) {
-    const code = (cause as { code?: unknown }).code;
-    throw dialError(options, { code: code === "EAI_AGAIN" ? code : "ENOTFOUND" });
-  }
 }
 
 /**

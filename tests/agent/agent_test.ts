@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
 import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
-import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
+import {
+  type Agent,
+  type AgentOptions,
+  createAgent,
+  GRANT_UNUSED_KEPT_MS,
+  TOKEN_HELD_MS,
+} from "../../src/agent/agent.ts";
 import type { Connector } from "../../src/agent/connector.ts";
 import type { Grant } from "../../src/transport/grant.ts";
 import { SallyportError } from "../../src/errors.ts";
@@ -43,8 +49,9 @@ interface Site {
   /** What run() has come to. */
   readonly outcome: { done: boolean; error: unknown };
   readonly lines: LogLine[];
-  /** When each grant was asked for, in virtual milliseconds. */
+  /** When each grant was asked for, and when an edge was dialled, in virtual milliseconds. */
   readonly asked: number[];
+  readonly dialled: number[];
   readonly streams: WatchedStream[];
   readonly sessions: unknown[];
 }
@@ -66,11 +73,16 @@ async function site(options: SiteOptions = {}): Promise<Site> {
   const test = await TestEdge.start({ answerTimeoutMs: 0, ...edgeOptions });
   const lines: LogLine[] = [];
   const asked: number[] = [];
+  const dialled: number[] = [];
   const streams: WatchedStream[] = [];
   const sessions: unknown[] = [];
   const inner = test.runtime(AGENT_HOST);
   const runtime: Runtime = {
     ...inner,
+    dial: (to) => {
+      dialled.push(inner.clock.nowMs());
+      return inner.dial(to);
+    },
     clock: { ...inner.clock, wallMs: () => inner.clock.wallMs() + wallOffMs },
   };
   const agent = createAgent({
@@ -92,7 +104,7 @@ async function site(options: SiteOptions = {}): Promise<Site> {
     outcome.error = error;
   });
   await test.advance(20);
-  return { test, agent, outcome, lines, asked, streams, sessions };
+  return { test, agent, outcome, lines, asked, dialled, streams, sessions };
 }
 
 /** Closes the agent, then the edge, and fails where something is left to happen. */
@@ -153,7 +165,9 @@ describe("createAgent: connecting", () => {
   it("asks again within a second while no edge is there, so that its return is noticed, and then more seldom", async () => {
     const s = await site({ edgeOptions: { listen: [] }, random: () => 0.999 });
     await s.test.advance(30_000);
-    const quick = s.asked.slice(1).map((at, i) => at - s.asked[i]!);
+    const quick = s.dialled.slice(1).map((at, i) => at - s.dialled[i]!);
+    // The master may limit how many grants an agent gets.
+    assert.ok(s.asked.length <= 1 + 30_000 / GRANT_UNUSED_KEPT_MS, `${s.asked.length} grants`);
     assert.ok(quick.length > 30 && quick.every((ms) => ms < 2 * QUICK_DELAY_MS + 10), `${quick}`);
     const upMs = s.test.network.clock.nowMs();
     await s.test.edge.listen({ host: EDGE_HOST, port: EDGE_PORT });
@@ -168,12 +182,39 @@ describe("createAgent: connecting", () => {
     await finish(s);
   });
 
+  it("asks within a second too while a proxy accepts for an edge that is down, and shows it no tokens", async () => {
+    const s = await site({ edgeOptions: { listen: [] }, random: () => 0.999 });
+    let heard = 0;
+    const proxy = await s.test.runtime(EDGE_HOST).listen({
+      host: EDGE_HOST,
+      port: EDGE_PORT,
+      accept: (conn) => {
+        conn.attach({ data: () => heard++, end() {}, drain() {}, close() {} });
+        conn.release();
+      },
+    });
+    await s.test.advance(1_000);
+    const [dialled, shown] = [s.dialled.length, heard];
+    await s.test.advance(30_000);
+    const times = s.dialled.slice(dialled + 1);
+    const quick = times.slice(1).map((at, i) => at - times[i]!);
+    assert.ok(quick.length > 30 && quick.every((ms) => ms < 2 * QUICK_DELAY_MS + 10), `${quick}`);
+    assert.ok(shown <= 2 && heard === shown, `${heard} tokens were shown`);
+    proxy.close();
+    await s.test.edge.listen({ host: EDGE_HOST, port: EDGE_PORT });
+    await s.test.advance(1_000);
+    const { conn } = await s.test.visit();
+    assert.equal(conn.closes, 0);
+    assert.equal(s.streams.length, 1);
+    await finish(s);
+  });
+
   it("fails with delays that double up to a minute, drawn from zero", async () => {
     const s = await site({ edgeOptions: { listen: [] }, random: () => 0.999 });
     await s.test.advance(1_000);
     await s.test.advance(400_000);
     const dialMs = 2;
-    const delays = s.asked.slice(1).map((at, i) => at - s.asked[i]! - dialMs);
+    const delays = s.dialled.slice(1).map((at, i) => at - s.dialled[i]! - dialMs);
     delays.splice(1, QUICK_ATTEMPTS);
     const expected = [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000]
       .map((ceiling) => Math.floor(0.999 * ceiling));
@@ -316,6 +357,8 @@ describe("createAgent: messages about failed connections", () => {
   it("an edge that doesn't let it in, likewise", async () => {
     const denied = new SallyportError("unauthorized", "Cannot let agent in", { side: "peer" });
     const s = await site({ edgeOptions: { authorize: () => Promise.reject(denied) } });
+    // The first refusal has it ask for a fresh token.
+    await s.test.advance(TOKEN_HELD_MS);
     assert.deepEqual(reasons(s.lines), ["session_refused"]);
     assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 closed without a challenge/);
     await finish(s);

@@ -19,7 +19,9 @@ const USAGE = `Inflicts faults on real processes under load, and prints what bec
   deno task chaos --quick               the short part, some two minutes
   deno task chaos --minutes N           round after round, half of the time on each runtime, with the memory after each
   deno task chaos --soak N              no faults: visits at a low rate for so many minutes, and the slope of the memory
-  deno task chaos --malice [-- OPTION…] attacks on an edge with these options, and their effect on its other users
+  deno task chaos --malice [-- OPTION…] attacks on an edge with these options, and their effect on its other users; where
+                                        that is more than twice the time, also what the same attack on another edge
+                                        beside it does to them: the machine's part
 
   --only WORD          the faults or attacks with this word in their name
   --runtime deno|bun   one of them alone
@@ -51,11 +53,11 @@ if (values.soak !== undefined) {
   process.exit(failures === 0 ? 0 : 1);
 }
 if (values.malice) {
-  const cells = ["before", "during", "p99 ratio", "failed", "sessions", "MiB before, peak", "processor"];
-  maliceRow(["on", "attack", ...cells]);
+  const cells = ["before", "during", "p99 ratio", "beside", "failed", "sessions", "MiB before, peak"];
+  maliceRow(["on", "attack", ...cells, "processor"]);
   for (const runtime of runtimes) {
     for await (const suffered of malice({ runtime, only: values.only, edge: positionals })) {
-      const { attack, before, during, failed, sessions, startMib, peakMib, processor } = suffered;
+      const { attack, before, during, beside, failed, sessions, startMib, peakMib, processor } = suffered;
       const times = ({ p50, p99 }: { p50: number; p99: number }) => `${p50.toFixed(1)} / ${p99.toFixed(1)}`;
       const ratio = (during.p99 / before.p99).toFixed(1);
       const memory = `${Math.round(startMib)}, ${Math.round(peakMib)}`;
@@ -66,6 +68,7 @@ if (values.malice) {
         times(before),
         times(during),
         ratio,
+        beside === undefined ? "" : times(beside),
         failed,
         sessions,
         memory,
@@ -138,7 +141,7 @@ function row(cells: readonly (string | number)[]): void {
 }
 
 function maliceRow(cells: readonly (string | number)[]): void {
-  const widths = [6, 44, 14, 16, 9, 6, 8, 16, 10];
+  const widths = [6, 44, 14, 16, 9, 16, 6, 8, 16, 10];
   console.log(cells.map((cell, index) => String(cell).padEnd(widths[index]!)).join(" ").trimEnd());
 }
 

@@ -20,6 +20,8 @@ const WARM_UP_PAUSE_MS = 125;
 const LOWEST = 10;
 /** The part of a soak that isn't judged: both runtimes compile, collect and keep for later meanwhile. */
 const WARM_UP_SHARE = 1 / 3;
+/** Characters of each part's log that are shown where a visit failed. */
+const LOG_SHOWN = 2_000;
 /** Below this, noise is taller than any slope that matters. */
 const JUDGED_FROM_MINUTES = 30;
 
@@ -50,9 +52,15 @@ async function soakOne(runtime: RuntimeName, minutes: number): Promise<string[]>
       }
       await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
     }
-    const { served, refused, hung, wrong: garbled } = await world.unload();
+    const { served, refused, hung, wrong: garbled, failures } = await world.unload();
     console.log(`${runtime}: ${served} visits served, ${refused} refused, ${hung} hung, ${garbled} wrong`);
-    if (refused + hung + garbled > 0) wrong.push(`${runtime}: not every visit was served`);
+    if (failures.length > 0) {
+      wrong.push(`${runtime}: not every visit was served`);
+      for (const failure of failures) console.log(`${runtime}: ${failure}`);
+      for (const [part, program] of world.programs) {
+        console.log(`${runtime} ${part}: ${program.stderr.slice(-LOG_SHOWN)}`);
+      }
+    }
     for (const part of ["edge", "agent"] as const) {
       const slope = slopePerHour(curves[part], minutes);
       console.log(`${runtime} ${part}: ${curve(curves[part])}; ${slope.toFixed(2)} MiB/h after warm-up`);

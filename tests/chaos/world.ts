@@ -28,6 +28,7 @@ const NAME = "a.example.org";
 export const VISIT_MAX_MS = 60_000;
 const VISIT_BYTES = 96 * 1024;
 const VISITORS = 4;
+const FAILURES_KEPT = 5;
 
 /** How visits ended. `wrong`: a byte came that wasn't sent. */
 export interface Visits {
@@ -36,6 +37,8 @@ export interface Visits {
   hung: number;
   wrong: number;
   longestMs: number;
+  /** How the first that weren't served ended. */
+  readonly failures: string[];
 }
 
 /** How a part is started. */
@@ -229,26 +232,31 @@ export class World {
         socket.write(clientHello(NAME));
         socket.write(sent);
       });
-      const end = (how: "served" | "refused" | "hung" | "wrong") => {
+      const end = (how: "served" | "refused" | "hung" | "wrong", why = "") => {
         clearTimeout(timer);
         socket.removeAllListeners();
         socket.on("error", () => {});
         socket.destroy();
         into[how]++;
-        into.longestMs = Math.max(into.longestMs, performance.now() - sinceMs);
+        const tookMs = performance.now() - sinceMs;
+        into.longestMs = Math.max(into.longestMs, tookMs);
+        if (how !== "served" && into.failures.length < FAILURES_KEPT) {
+          const at = new Date().toISOString();
+          into.failures.push(`${at}: ${how} after ${Math.round(tookMs)} ms and ${got} bytes ${why}`);
+        }
         resolve();
       };
       const timer = setTimeout(() => end("hung"), VISIT_MAX_MS);
       socket.on("data", (chunk: Buffer<ArrayBufferLike>) => {
         // An edge's alert is seven bytes of TLS, in place of the endpoint's.
         const alert = got === 0 && chunk.length === 7 && chunk[0] === 21;
-        if (alert) return end("refused");
+        if (alert) return end("refused", `by alert ${chunk[6]}`);
         if (!chunk.equals(sent.subarray(got, got + chunk.length))) return end("wrong");
         got += chunk.length;
         if (got === sent.length) end("served");
       });
-      socket.on("error", () => end("refused"));
-      socket.on("close", () => end("refused"));
+      socket.on("error", ({ message }) => end("refused", message));
+      socket.on("close", () => end("refused", "by a close"));
     });
   }
 
@@ -297,5 +305,5 @@ export class World {
 }
 
 function noVisits(): Visits {
-  return { served: 0, refused: 0, hung: 0, wrong: 0, longestMs: 0 };
+  return { served: 0, refused: 0, hung: 0, wrong: 0, longestMs: 0, failures: [] };
 }

@@ -6,6 +6,7 @@ import { FernetRing } from "../../src/crypto/fernet.ts";
 import type { EdgeTunnels } from "../../src/edge/agent_request.ts";
 import { AgentRegistry, LEFT_MS, MOVE_PATIENCE_MS, REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
 import { EdgeLedger } from "../../src/edge/ledger/ledger.ts";
+import { PENALTY_REMEMBERED_MS } from "../../src/edge/offenders.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken } from "../../src/protocol/token/token.ts";
 import { LogSampler } from "../../src/telemetry/log_sampler.ts";
@@ -117,6 +118,75 @@ async function isSettled(promise: Promise<unknown>): Promise<boolean> {
 async function turns(): Promise<void> {
   for (let i = 0; i < 20; i++) await Promise.resolve();
 }
+
+describe("AgentRegistry: agents that break the protocol", () => {
+  const offence = new SallyportError("frame_invalid", "Cannot read session", { side: "peer" });
+
+  function court() {
+    const test = bench();
+    const { admission, token, clock } = test;
+    const opens = (hostname: string, more: Partial<TokenClaims> = {}) =>
+      codeOf(() => admission.authorize(token(hostname, more), REMOTE));
+    /** How long the agent has to wait, in steps of half a second. */
+    const waits = (hostname: string): number => {
+      let ms = 0;
+      for (; opens(hostname) !== "none"; ms += 500) clock.run(500);
+      return ms;
+    };
+    return { ...test, opened: opens, waits };
+  }
+
+  it("are refused for a second, and twice as long each time they do it again, up to a minute", () => {
+    const { opens, waits, lines, counted } = court();
+    const waited: number[] = [];
+    for (let times = 0; times < 8; times++) {
+      opens("a.test").handler.ended(offence);
+      waited.push(waits("a.test") / 1000);
+    }
+    assert.deepEqual(waited, [1, 2, 4, 8, 16, 32, 60, 60]);
+    const told = lines.filter(({ level }) => level === "warn").map(({ message }) => message);
+    assert.match(told[0]!, /refused for 1 s/);
+    assert.equal(told.filter((message) => /broke the protocol/.test(message)).length, 8);
+    assert.equal(counted().filter((one) => one === "ended frame_invalid").length, 8);
+  });
+
+  it("start anew after a minute without", () => {
+    const { opens, waits, clock, registry } = court();
+    for (const sweeps of [false, true]) {
+      for (const expected of [1_000, 2_000]) {
+        opens("a.test").handler.ended(offence);
+        assert.equal(waits("a.test"), expected);
+      }
+      clock.run(PENALTY_REMEMBERED_MS);
+      if (sweeps) registry.sweep();
+    }
+  });
+
+  it("don't keep others out, nor those that share their name", () => {
+    const { opens, opened } = court();
+    const shared = (instance: string) => ({ extra: { shared: instance } });
+    opens("a.test", shared("agent-one")).handler.ended(offence);
+    assert.equal(opened("a.test", shared("agent-one")), "limit_exceeded");
+    assert.deepEqual([opened("a.test", shared("agent-two")), opened("b.test")], ["none", "none"]);
+  });
+
+  it("aren't those whose session ends in another way", () => {
+    const { opens, opened } = court();
+    for (
+      const [code, side] of [
+        ["connection_lost", "network"],
+        ["session_stalled", "peer"],
+        ["pong_missing", "network"],
+        ["token_expired", "peer"],
+        ["limit_exceeded", "local"],
+        ["internal", "local"],
+      ] as const
+    ) {
+      opens("a.test").handler.ended(new SallyportError(code, "Session ended", { side }));
+      assert.equal(opened("a.test"), "none", code);
+    }
+  });
+});
 
 describe("AgentRegistry: tokens", () => {
   it("openToken() takes a token up to its very second", () => {

@@ -218,6 +218,7 @@ function quicFrames(): Target {
         ended() {},
         unreadable: (error) => unreadable ??= error,
         tired: false,
+        wasteful: false,
         rests() {},
       });
       for (const piece of pieces) {

@@ -9,6 +9,7 @@ import { tcpConnector } from "../../src/agent/connector.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { createEdge, type Edge } from "../../src/edge/edge.ts";
+import { PENALTY_FIRST_MS } from "../../src/edge/offenders.ts";
 import { EdgeChallenge } from "../../src/protocol/handshake/snitun_challenge.ts";
 import { type CreatedToken, createToken } from "../../src/protocol/token/token.ts";
 import { IDLE_FRAMES_PER_SECOND } from "../../src/protocol/mux/frame_budget.ts";
@@ -76,6 +77,10 @@ function agentOf(runtime: Runtime, { token, claims }: CreatedToken, edgePort: nu
   });
 }
 
+let evils = 0;
+/** A malicious agent's token; its name is its own, since the edge remembers who broke the protocol. */
+const evilToken = (): CreatedToken => newToken(`evil${evils++}.test`);
+
 /** A visit of the neighbour's: a byte behind a ClientHello, and back. Rejects where it takes too long. */
 async function visit(hostname = NAME): Promise<void> {
   const socket = connect(port, "127.0.0.1");
@@ -126,14 +131,28 @@ describe("an agent that has logged in by SniTun loses its session, and its neigh
   };
   for (const [name, flood] of Object.entries(floods)) {
     it(`floods of ${name}`, { timeout }, async () => {
-      const session = await HostileSnitun.login(port, newToken("evil.test"));
+      const session = await HostileSnitun.login(port, evilToken());
       await suffers(session, () => flood(session));
     });
   }
 
   it("a frame of 4 GiB", { timeout }, async () => {
-    const session = await HostileSnitun.login(port, newToken("evil.test"));
+    const session = await HostileSnitun.login(port, evilToken());
     await suffers(session, () => session.send({ type: FrameType.DATA, size: 0xffff_ffff }));
+  });
+
+  it("it may return after a second, and no sooner", { timeout }, async () => {
+    const token = evilToken();
+    const session = await HostileSnitun.login(port, token);
+    await session.send({ type: FrameType.DATA, size: 0xffff_ffff });
+    await session.ended;
+    const endedMs = performance.now();
+    await assert.rejects(HostileSnitun.login(port, token), /refused/);
+    await until(() =>
+      HostileSnitun.login(port, token).then((again) => again.stop()).then(() => true, () => false)
+    );
+    assert.ok(performance.now() >= endedMs + 0.9 * PENALTY_FIRST_MS);
+    await visit();
   });
 });
 
@@ -146,14 +165,14 @@ describe("an agent that has logged in by the sealed transport loses its session,
   };
   for (const [name, make] of Object.entries(floods)) {
     it(`floods of ${name}`, { timeout }, async () => {
-      const session = await HostileSealed.login(port, edgeKey, newToken("evil.test"));
+      const session = await HostileSealed.login(port, edgeKey, evilToken());
       let from = 0;
       await suffers(session, () => session.send(...Array.from({ length: BATCH }, () => make(from++))));
     });
   }
 
   it("a stream that was never opened", { timeout }, async () => {
-    const session = await HostileSealed.login(port, edgeKey, newToken("evil.test"));
+    const session = await HostileSealed.login(port, edgeKey, evilToken());
     await suffers(session, () => session.send([CreditFrame.DATA, 4_000, new Uint8Array(1)]));
   });
 });

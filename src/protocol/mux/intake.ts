@@ -1,6 +1,6 @@
 /**
- * Feeds a peer's bytes to a session's receiver. No-op frames are read in batches, with pauses in between for the other
- * sessions of the process.
+ * Feeds a peer's bytes to a session's receiver. No-op frames and wasted payload are read in batches, with pauses in
+ * between for the other sessions of the process.
  *
  * @module
  */
@@ -10,6 +10,8 @@ import type { Bytes } from "../../bytes/bytes.ts";
 export interface IntakeEvents {
   /** Reads frames from `chunk`. Returns the bytes read before this turn's budget was used up. */
   read(chunk: Bytes): number;
+  /** Too much payload was wasted: bytes that arrive have to wait. */
+  readonly wasteful: boolean;
   /** Stops (true) or resumes (false) reading the peer's bytes. */
   hold(hold: boolean): void;
   /** Requests a later call of {@link Intake.goOn}. */
@@ -33,8 +35,8 @@ export class Intake {
       return;
     }
     const taken = this.#events.read(chunk);
-    if (taken === chunk.length) return;
-    this.#waiting = [new Uint8Array(chunk.subarray(taken))];
+    if (taken === chunk.length && !this.#events.wasteful) return;
+    this.#waiting = taken === chunk.length ? [] : [new Uint8Array(chunk.subarray(taken))];
     this.#events.hold(true);
     this.#events.rest();
   }
@@ -55,6 +57,7 @@ export class Intake {
         return this.#events.rest();
       }
       waiting.shift();
+      if (this.#events.wasteful) return this.#events.rest();
     }
     this.#waiting = undefined;
     this.#events.hold(false);

@@ -8,7 +8,7 @@ import type { Role } from "../../crypto/header_cipher.ts";
 import { type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
-import { AGENT_OPEN_COST, FrameBudget } from "./frame_budget.ts";
+import { AGENT_OPEN_COST, FrameBudget, type WasteTurns } from "./frame_budget.ts";
 import { Intake, type IntakeEvents } from "./intake.ts";
 import { Heartbeat, type HeartbeatEvents, type Patience } from "./heartbeat.ts";
 import type { SessionHost } from "./host.ts";
@@ -57,7 +57,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected leaving: SallyportError | undefined;
   /** Why the peer accepts no new streams: this side opens none, but still accepts the peer's. */
   protected peerLeaving: SallyportError | undefined;
-  /** Budget for no-op frames. */
+  /** Budget for no-op frames and wasted payload. */
   protected readonly idleFrames: FrameBudget;
   protected readonly intake: Intake;
   #scheduled: Stream[] = NO_STREAMS;
@@ -69,12 +69,18 @@ export abstract class SessionCore<Stream extends CoreStream>
   bytesSent = 0;
   bytesReceived = 0;
 
-  constructor(role: Role, host: SessionHost<Stream>, random: Filler, patience: Patience | undefined) {
+  constructor(
+    role: Role,
+    host: SessionHost<Stream>,
+    random: Filler,
+    patience: Patience | undefined,
+    wasteTurns: WasteTurns | undefined,
+  ) {
     this.role = role;
     this.host = host;
     this.heartbeat = new Heartbeat(host, random, this, patience);
     this.endings = new Endings<Stream>(this);
-    this.idleFrames = new FrameBudget(host);
+    this.idleFrames = new FrameBudget(host, wasteTurns);
     this.intake = new Intake(this);
   }
 
@@ -170,6 +176,11 @@ export abstract class SessionCore<Stream extends CoreStream>
   /** The budget for no-op frames is used up for now: further frames have to wait. */
   get tired(): boolean {
     return this.idleFrames.tired;
+  }
+
+  /** Too much payload was wasted: bytes that arrive have to wait. */
+  get wasteful(): boolean {
+    return this.idleFrames.wasteful;
   }
 
   /** When they may be read again. */

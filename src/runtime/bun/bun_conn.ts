@@ -136,8 +136,11 @@ export class BunConn extends StreamBase implements Conn {
     this.#out?.clear();
     this.#dropKept();
     if (this.#gone) return;
-    if (hard) this.#socket.terminate();
-    else this.#closing.soon(() => void (this.#gone || this.#socket.close()));
+    this.#closing.soon(() => {
+      if (this.#gone) return;
+      if (hard) this.#socket.terminate();
+      else this.#socket.close();
+    });
   }
 
   protected startFlow(): void {

@@ -21,16 +21,10 @@ import type {
   NodeQuicStream,
   NodeQuicWriter,
 } from "./bun_quic_types.ts";
+import { resolveHost } from "../dial_by_name.ts";
 import type { Address, ByteStream } from "../port.ts";
 import type { Quic, QuicConn, QuicDialOptions, QuicListener, QuicListenOptions } from "../quic_port.ts";
-import {
-  certificateRefused,
-  closedError,
-  ipOf,
-  peerClosed,
-  QuicConnBase,
-  withinDeadline,
-} from "../quic_shared.ts";
+import { certificateRefused, closedError, peerClosed, QuicConnBase, withinDeadline } from "../quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
 import { dialError, listenError, plainHost, type Shared } from "../shared.ts";
 import { QUIC_FAREWELL_MS, QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
@@ -205,7 +199,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
       `${trust.serverName} is an address; use a name that the certificate has`;
     throw new SallyportError("not_supported", why, { side: "config" });
   }
-  const host = await ipOf(options);
+  const host = (await resolveHost(options.host))[0]!;
   let endpoint: NodeQuicEndpoint;
   let session: NodeQuicSession;
   try {

@@ -10,6 +10,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { formatHostPort } from "../../wire/ip/host_port.ts";
 import { PendingConnections } from "../../wire/ip/pending_connections.ts";
+import { resolveHost } from "../dial_by_name.ts";
 import type { Address, ByteStream } from "../port.ts";
 import type {
   Quic,
@@ -19,14 +20,7 @@ import type {
   QuicListenOptions,
   QuicTrust,
 } from "../quic_port.ts";
-import {
-  certificateRefused,
-  closedError,
-  ipOf,
-  peerClosed,
-  QuicConnBase,
-  withinDeadline,
-} from "../quic_shared.ts";
+import { certificateRefused, closedError, peerClosed, QuicConnBase, withinDeadline } from "../quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
 import { dialError, listenError, plainHost, type Shared } from "../shared.ts";
 import {
@@ -182,7 +176,7 @@ function tooMany(): SallyportError {
 
 async function dial(options: QuicDialOptions, shared: Shared): Promise<QuicConn> {
   options.signal?.throwIfAborted();
-  const host = await ipOf(options);
+  const host = (await resolveHost(options.host))[0]!;
   let endpoint: Deno.QuicEndpoint;
   try {
     endpoint = new Deno.QuicEndpoint({ hostname: isIPv6(host) ? "::" : "0.0.0.0", port: 0 });

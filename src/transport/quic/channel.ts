@@ -269,6 +269,10 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
     return this.#sink.tired;
   }
 
+  get wasteful(): boolean {
+    return this.#sink.wasteful;
+  }
+
   rests(framed: FramedQuicStream): void {
     this.#resting.add(framed);
     this.#clock.arm(this.#sink.restEndsMs);

@@ -38,6 +38,8 @@ export interface FramedStreamOwner {
   unreadable(error: unknown): void;
   /** The session's budget for no-op frames is used up for now: further frames have to wait. */
   readonly tired: boolean;
+  /** Too much payload was wasted: bytes that arrive have to wait. */
+  readonly wasteful: boolean;
   /** Frames wait on this stream, for a later {@link FramedQuicStream.readOn}. */
   rests(framed: FramedQuicStream): void;
 }
@@ -69,6 +71,9 @@ export class FramedQuicStream implements ByteStreamHandler {
     });
     this.#intake = new Intake({
       read: (chunk) => receiver.receive(chunk),
+      get wasteful() {
+        return owner.wasteful;
+      },
       hold: (hold) => hold ? this.#inner?.pause() : this.#inner?.resume(),
       rest: () => owner.rests(this),
     });

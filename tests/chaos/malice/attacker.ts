@@ -17,6 +17,8 @@ export interface AttackOrder {
   readonly attack: string;
   readonly port: number;
   readonly fernetKey: string;
+  /** The attacker's names are below it: an edge remembers who broke the protocol. */
+  readonly domain: string;
   /** The edge's public key in base64url. */
   readonly edgeKey: string;
 }
@@ -41,7 +43,7 @@ function started(): void {
 /** Logs in by SniTun, does this until the session is ended, and comes again. */
 async function again(
   attack: (session: HostileSnitun) => Promise<void>,
-  hostname = "evil.example.org",
+  hostname = `evil.${order.domain}`,
 ): Promise<void> {
   for (;;) {
     try {
@@ -59,7 +61,7 @@ async function againSealed(attack: (session: HostileSealed) => Promise<void>): P
   for (;;) {
     try {
       const edgeKey = new Uint8Array(Buffer.from(order.edgeKey, "base64url"));
-      const session = await HostileSealed.login(order.port, edgeKey, token("evil.example.org"));
+      const session = await HostileSealed.login(order.port, edgeKey, token(`evil.${order.domain}`));
       started();
       await attack(session);
       session.stop();
@@ -104,7 +106,7 @@ function visitor(hostname: string): Socket {
 async function pourers(count: number, visitors: number): Promise<void> {
   const chunk = new Uint8Array(64 * 1024);
   for (let at = 0; at < count; at++) {
-    const hostname = `evil${at}.example.org`;
+    const hostname = `evil${at}.${order.domain}`;
     void again(async (session) => {
       // The edge has to take the answer to its challenge before the name is served.
       await sleep(200);

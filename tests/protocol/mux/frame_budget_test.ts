@@ -4,6 +4,9 @@ import {
   FrameBudget,
   IDLE_FRAMES_BURST,
   IDLE_FRAMES_PER_SECOND,
+  WASTE_BURST_BYTES,
+  WASTE_BYTES_PER_SECOND,
+  WasteTurns,
 } from "../../../src/protocol/mux/frame_budget.ts";
 import { errorCode } from "../../../src/errors.ts";
 
@@ -73,5 +76,48 @@ describe("FrameBudget", () => {
     spend(budget, IDLE_FRAMES_BURST);
     nowMs += 1;
     assert.equal(spend(budget, 100), 10);
+  });
+});
+
+describe("FrameBudget: payload that no stream takes", () => {
+  const FRAME_BYTES = 64 * 1024;
+
+  /** Reads wasted frames for a second of virtual time, as often as each session may. Gives the bytes of each. */
+  function readFor(seconds: number, sessions: number, turns = new WasteTurns()): number[] {
+    let nowMs = 0;
+    const budgets = Array.from({ length: sessions }, () => new FrameBudget({ nowMs: () => nowMs }, turns));
+    const read = budgets.map(() => 0);
+    for (; nowMs < seconds * 1000; nowMs++) {
+      for (const [index, budget] of budgets.entries()) {
+        for (; !budget.wasteful; read[index]! += FRAME_BYTES) budget.waste(FRAME_BYTES);
+      }
+    }
+    return read;
+  }
+
+  it("is read at full speed up to a burst, then at a rate", () => {
+    const [read] = readFor(10, 1);
+    const most = WASTE_BURST_BYTES + 10 * WASTE_BYTES_PER_SECOND;
+    assert.ok(read! <= 1.02 * most && read! >= 0.7 * most, `${read} of ${most}`);
+  });
+
+  it("is read at the same rate by all sessions together, each as much", () => {
+    const read = readFor(10, 20);
+    const most = 20 * WASTE_BURST_BYTES + 10 * WASTE_BYTES_PER_SECOND;
+    const sum = read.reduce((all, one) => all + one);
+    assert.ok(sum <= 1.02 * most && sum >= 0.9 * most, `${sum} of ${most}`);
+    assert.ok(Math.max(...read) <= 1.1 * Math.min(...read), `${read}`);
+  });
+
+  it("is earned back by payload that streams take, up to a burst", () => {
+    const budget = new FrameBudget({ nowMs: () => 0 });
+    for (let round = 0; round < 1_000; round++) {
+      budget.waste(WASTE_BURST_BYTES);
+      assert.equal(budget.wasteful, false, `round ${round}`);
+      budget.earn(WASTE_BURST_BYTES);
+    }
+    budget.earn(1e12);
+    budget.waste(2 * WASTE_BURST_BYTES);
+    assert.equal(budget.wasteful, true);
   });
 });

@@ -47,6 +47,8 @@ export interface CreditSink<Lane> {
   alive(): void;
   /** The budget for no-op frames is used up for now: further frames have to wait. */
   readonly tired: boolean;
+  /** Too much payload was wasted: bytes that arrive have to wait. */
+  readonly wasteful: boolean;
   /** When they may be read again. */
   readonly restEndsMs: number;
   /** OPEN was received on one of the peer's lanes. */

@@ -20,6 +20,7 @@ import {
   PING_BYTES,
 } from "../../../wire/credit/credit_frame.ts";
 import type { Filler } from "../../../wire/snitun/snitun_frame.ts";
+import type { WasteTurns } from "../frame_budget.ts";
 import type { Caller, SessionHost, SessionMachine } from "../host.ts";
 import {
   DEFAULT_QUEUE_LIMITS,
@@ -44,6 +45,8 @@ export interface CreditEngineOptions<Lane> {
   /** Source of the blocks for the streams' queues. */
   readonly blocks: BlockPool;
   readonly random: Filler;
+  /** Shared with the other sessions of the transport. Defaults to none. */
+  readonly wasteTurns?: WasteTurns;
   readonly queueLimits?: QueueLimits;
   /** Received bytes that the session may hold. Defaults to {@link SESSION_RECEIVE_BUDGET_BYTES}. */
   readonly receiveBudgetBytes?: number;
@@ -63,7 +66,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   /** @param channel creates the frame channel, which passes incoming frames to the given sink. */
   constructor(options: CreditEngineOptions<Lane>, channel: (sink: CreditSink<Lane>) => FrameChannel<Lane>) {
     const { host, random, role } = options;
-    super(role, host, random, options.queueLimits);
+    super(role, host, random, options.queueLimits, options.wasteTurns);
     this.blocks = options.blocks;
     this.sender = channel(this);
     this.sending = new SendBudget(
@@ -296,6 +299,8 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     if (stream?.remoteClosed) throw invalidFrame("DATA follows a FIN");
     if (stream === undefined) this.idleFrames.spend();
     const wanted = stream === undefined || stream.dead ? undefined : stream;
+    if (wanted === undefined) this.idleFrames.waste(size);
+    else this.idleFrames.earn(size);
     this.#windows.received(wanted, size);
     return wanted;
   }

@@ -17,6 +17,7 @@ import {
   writeU32,
 } from "../../../wire/credit/credit_frame.ts";
 import { Flight } from "../snitun/flight.ts";
+import { WasteTurns } from "../frame_budget.ts";
 import { Ring, SMALL_BYTES } from "../ring.ts";
 import type { CreditSink, FrameChannel } from "./channel.ts";
 import type { NumberedStream } from "./session.ts";
@@ -43,6 +44,7 @@ export class CreditScratch {
   readonly wire: Bytes = new Uint8Array(CREDIT_HEADER_BYTES + FRAME_MAX_SEND_BYTES + 1024);
   /** Blocks for the streams' queues. */
   readonly blocks: BlockPool;
+  readonly wasteTurns: WasteTurns = new WasteTurns();
 
   /** @param memory counts the bytes in the streams' queues. Defaults to no accounting. */
   constructor(memory?: MemoryBudget) {

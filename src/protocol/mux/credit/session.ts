@@ -14,7 +14,7 @@ import type { CreditStream } from "./stream.ts";
 import { CreditTable } from "./table.ts";
 
 /** Options of a {@link CreditSession}. */
-export interface CreditOptions extends Omit<CreditEngineOptions<number>, "blocks"> {
+export interface CreditOptions extends Omit<CreditEngineOptions<number>, "blocks" | "wasteTurns"> {
   readonly host: MuxHost<NumberedStream>;
   readonly scratch: CreditScratch;
 }
@@ -32,7 +32,7 @@ export class CreditSession extends CreditEngine<number> implements Multiplexer<N
     const table = new CreditTable(options.role);
     let sender!: CreditSender;
     super(
-      { ...options, blocks: options.scratch.blocks },
+      { ...options, blocks: options.scratch.blocks, wasteTurns: options.scratch.wasteTurns },
       (sink) => sender = new CreditSender(options, table, sink, (bytes) => this.#write(bytes)),
     );
     this.#muxHost = options.host;

@@ -20,6 +20,11 @@ export const PAUSE_OVERRUN_BYTES = 8 * 1024 * 1024;
  * tuned for long fat links, part of which a stream served meanwhile gets through.
  */
 export const PAUSE_UNSEEN_BYTES = 24 * 1024 * 1024;
+/**
+ * What a session holds of such bytes, all streams together, before it stops reading its socket: streams that are paused
+ * at about the same time share what is on the way.
+ */
+export const SESSION_OVERRUN_BYTES = 24 * 1024 * 1024;
 /** A frame of at least this size counts for throttling (spec). */
 export const THROTTLED_FRAME_BYTES = 8 * 1024;
 
@@ -60,6 +65,8 @@ export class ReceiveBudget {
   readonly #memory: MemoryBudget;
   readonly #largeFramesPerSecond: number;
   #heldBytes = 0;
+  /** The streams' `overrunBytes` together. */
+  #overrunBytes = 0;
   /** Reading is stopped while this is set; most sessions never need it. */
   #stall: StallWatch<MuxStream> | undefined;
   /** When the large frames received so far are within the permitted rate. */
@@ -85,6 +92,10 @@ export class ReceiveBudget {
     if (stream.incoming.byteLength === 0) stream.movedAtMs = this.#host.nowMs();
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
+    if (stream.pauseSent) {
+      stream.overrunBytes += piece.length;
+      this.#overrunBytes += piece.length;
+    }
     const held = stream.incoming.byteLength;
     const { protocolVersion } = this.#events;
     const maxBytes = protocolVersion === 0 ? this.#queues.incomingMaxBytesV0 : this.#queues.incomingMaxBytes;
@@ -103,7 +114,7 @@ export class ReceiveBudget {
       stream.wantsPause = true;
       this.#events.changePause(stream);
     }
-    if (this.#stall === undefined && this.#heldBytes >= this.#budgetBytes) {
+    if (this.#stall === undefined && this.#isFull) {
       const drop = (stalled: MuxStream, why: string) => this.#events.drop(stalled, "stream_overflow", why);
       const patience = protocolVersion === 0 ? PATIENCE_V0 : PATIENCE;
       this.#stall = new StallWatch(this.#host, this.#events.all, drop, patience);
@@ -123,8 +134,16 @@ export class ReceiveBudget {
     this.#reopen();
   }
 
+  /** Counts the stream's overrun from now on: its last flow frame has been sent, or its PAUSE acknowledged. */
+  forgive(stream: MuxStream): void {
+    this.#overrunBytes -= stream.overrunBytes;
+    stream.overrunBytes = 0;
+    this.#reopen();
+  }
+
   /** Drops the stream's queued data: it is over. */
   forget(stream: MuxStream): void {
+    this.forgive(stream);
     const held = stream.incoming.byteLength;
     if (held === 0) return;
     stream.incoming.clear();
@@ -163,8 +182,21 @@ export class ReceiveBudget {
     return Math.min(this.#queues.incomingHighBytes, Math.max(PAUSE_MIN_BYTES, share));
   }
 
+  get #overrunMaxBytes(): number {
+    return Math.min(SESSION_OVERRUN_BYTES, this.#budgetBytes / 2);
+  }
+
+  get #isFull(): boolean {
+    return this.#heldBytes >= this.#budgetBytes || this.#overrunBytes > this.#overrunMaxBytes;
+  }
+
+  get #isRelieved(): boolean {
+    return this.#heldBytes <= this.#budgetBytes * RELIEVED &&
+      this.#overrunBytes <= this.#overrunMaxBytes * RELIEVED;
+  }
+
   #reopen(): void {
-    if (this.#stall === undefined || this.#heldBytes > this.#budgetBytes * RELIEVED) return;
+    if (this.#stall === undefined || !this.#isRelieved) return;
     this.#stall.end();
     this.#stall = undefined;
     this.#updateReading();

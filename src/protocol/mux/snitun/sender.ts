@@ -20,6 +20,7 @@ import {
 } from "../../../wire/snitun/snitun_frame.ts";
 import { Flight } from "./flight.ts";
 import type { MuxHost } from "../host.ts";
+import { WasteTurns } from "../frame_budget.ts";
 import { Ring, SMALL_BYTES } from "../ring.ts";
 import type { MuxStream } from "./stream.ts";
 import { FRAME_MAX_SEND_BYTES } from "../queue_limits.ts";
@@ -52,6 +53,7 @@ export class SendScratch {
   readonly random = new RandomPool(4096);
   /** Ids of streams. */
   readonly slab = new Slab();
+  readonly wasteTurns: WasteTurns = new WasteTurns();
   readonly #extra: Bytes = new Uint8Array(EXTRA_BYTES);
 
   /** @param memory counts the bytes in the streams' queues. Defaults to no accounting. */
@@ -88,6 +90,8 @@ interface SenderEvents {
   sent(stream: MuxStream, byteLength: number): void;
   /** The CLOSE queued behind `stream`'s data has been sent. */
   closeSent(stream: MuxStream): void;
+  /** PAUSE or RESUME has been sent. */
+  flowSent(stream: MuxStream): void;
 }
 
 /** Queues frames and writes them as fast as the peer accepts them. */
@@ -223,7 +227,7 @@ export class FrameSender {
         stream.flowQueued = false;
         if (stream.dead || stream.remoteClosed || stream.wantsPause === stream.pauseSent) continue;
         stream.pauseSent = stream.wantsPause;
-        stream.overrunBytes = 0;
+        this.#events.flowSent(stream);
         this.#header(frame.id, stream.wantsPause ? FrameType.PAUSE : FrameType.RESUME, 0, undefined);
         if (stream.wantsPause) this.#askWhetherSeen(stream);
       } else {

@@ -69,15 +69,16 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   #moved = 0;
 
   constructor(options: MuxOptions) {
-    super(options.role, options.host, options.scratch.random, options.queueLimits);
+    const { role, host, scratch, queueLimits } = options;
+    super(role, host, scratch.random, queueLimits, scratch.wasteTurns);
     this.protocolVersion = options.protocolVersion;
-    this.#muxHost = options.host;
-    this.#scratch = options.scratch;
-    this.#queues = options.queueLimits ?? DEFAULT_QUEUE_LIMITS;
+    this.#muxHost = host;
+    this.#scratch = scratch;
+    this.#queues = queueLimits ?? DEFAULT_QUEUE_LIMITS;
     this.#sealer = options.sealer;
     this.#opener = options.opener;
-    this.sender = new FrameSender(options.sealer, options.scratch, options.host, this);
-    this.sending = new SendBudget(this.#queues, this.sender, options.scratch.blocks.memory);
+    this.sender = new FrameSender(options.sealer, scratch, host, this);
+    this.sending = new SendBudget(this.#queues, this.sender, scratch.blocks.memory);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
     this.#budget = new ReceiveBudget(options, this.#queues, this);
   }
@@ -253,6 +254,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   }
 
   consumed(stream: MuxStream, byteLength: number): void {
+    this.idleFrames.earn(byteLength);
     this.#budget.release(stream, byteLength);
   }
 
@@ -297,7 +299,10 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   dataFrame(header: Bytes, size: number): MuxStream | undefined {
     this.#budget.throttle(size);
     const stream = this.#table.find(header);
-    if (stream === undefined) this.idleFrames.spend();
+    if (stream === undefined) {
+      this.idleFrames.spend();
+      this.idleFrames.waste(size);
+    }
     return stream;
   }
 
@@ -305,8 +310,9 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     if (stream.dead || stream.remoteClosed) return;
     this.bytesReceived += piece.length;
     stream.answered = true;
-    if (stream.pauseSent) stream.overrunBytes += piece.length;
-    if (!stream.deliver(piece)) this.#budget.hold(stream, piece);
+    if (stream.deliver(piece)) return this.idleFrames.earn(piece.length);
+    if (stream.pauseSent) this.idleFrames.waste(piece.length);
+    this.#budget.hold(stream, piece);
   }
 
   // Called by the sender (SenderEvents).
@@ -324,6 +330,10 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
 
   write(bytes: Bytes): boolean {
     return this.wrote(this.#muxHost.write(bytes));
+  }
+
+  flowSent(stream: MuxStream): void {
+    this.#budget.forgive(stream);
   }
 
   /** Our CLOSE has been sent, so the stream is closed in both directions; data received before is still delivered. */
@@ -381,7 +391,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   /** Handles the pong to the ping after a PAUSE; see {@link FrameSender}. */
   #pauseSeen(stream: MuxStream | undefined): void {
     if (stream === undefined || stream.pausesUnseen === 0) return;
-    if (--stream.pausesUnseen === 0) stream.overrunBytes = 0;
+    if (--stream.pausesUnseen === 0) this.#budget.forgive(stream);
   }
 
   protected override settle(stream: MuxStream): void {

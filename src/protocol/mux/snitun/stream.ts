@@ -25,7 +25,7 @@ export class MuxStream extends StreamCore<MuxStream> {
   wantsPause = false;
   pauseSent = false;
   flowQueued = false;
-  /** Our unacknowledged PAUSEs, and bytes received since the last PAUSE or its acknowledgement. */
+  /** Our unacknowledged PAUSEs, and bytes queued since the last PAUSE or its acknowledgement. */
   pausesUnseen = 0;
   overrunBytes = 0;
   /** Its place among the session's streams. */

@@ -10,6 +10,7 @@ import {
   PAUSE_OVERRUN_BYTES,
   PAUSE_UNSEEN_BYTES,
   ReceiveBudget,
+  SESSION_OVERRUN_BYTES,
   THROTTLED_FRAME_BYTES,
 } from "../../../../src/protocol/mux/snitun/receive_budget.ts";
 import { SESSION_HELD_STALL_MS, SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
@@ -43,6 +44,7 @@ function bench(options: Partial<MuxOptions> = {}, protocolVersion = 2) {
       incoming: new ChunkQueue(blocks),
       movedAtMs: 0,
       wantsPause: false,
+      pauseSent: false,
       pausesUnseen: 0,
       overrunBytes: 0,
     };
@@ -151,6 +153,37 @@ describe("ReceiveBudget: the session", () => {
     assert.deepEqual(events(), ["read"]);
     take(one, 1);
     assert.deepEqual(events(), []);
+  });
+
+  it("isn't read while its streams' peer has sent too much after their PAUSEs, and is when it has seen them", () => {
+    const { hold, stream, events, budget } = bench();
+    const streams = Array.from({ length: 24 }, () => Object.assign(stream(), { wantsPause: true }));
+    for (const one of streams) {
+      hold(one, 256 * KiB);
+      one.pauseSent = true;
+    }
+    for (const one of streams) hold(one, SESSION_OVERRUN_BYTES / 24);
+    assert.deepEqual(events(), []);
+    hold(streams[0]!, 1);
+    assert.equal(events().at(-1), "hold");
+    for (const one of streams.slice(0, 2)) budget.forgive(one);
+    assert.deepEqual(events(), []);
+    budget.forgive(streams[2]!);
+    assert.deepEqual(events(), ["read"]);
+    // What came before doesn't count again.
+    for (const one of streams.slice(0, 3)) hold(one, SESSION_OVERRUN_BYTES / 24);
+    assert.deepEqual(events(), []);
+  });
+
+  it("drops streams whose peer ignores their PAUSEs once nobody has read them for 1 s", () => {
+    const { budget, hold, stream, events, pass, now } = bench();
+    const streams = Array.from({ length: 20 }, () => Object.assign(stream(), { pauseSent: true }));
+    for (const one of streams) hold(one, SESSION_OVERRUN_BYTES / 20 + 1);
+    pass(SESSION_HELD_STALL_MS);
+    events();
+    budget.tick(now());
+    assert.deepEqual(events(), [...Array(3).fill("drop stream_overflow"), "read"]);
+    assert.equal(streams.filter(({ incoming }) => incoming.byteLength > 0).length, 17);
   });
 
   it("ends what nobody reads after 1 s; after 10 s of not being read itself where the peer knows no PAUSE", () => {

@@ -6,6 +6,8 @@ import {
   IDLE_FRAMES_BURST,
   IDLE_FRAMES_PER_WINDOW,
   IDLE_WINDOW_MS,
+  WASTE_BURST_BYTES,
+  WASTE_BYTES_PER_SECOND,
 } from "../../../../src/protocol/mux/frame_budget.ts";
 import { describe, it } from "node:test";
 import { errorCode, SallyportError } from "../../../../src/errors.ts";
@@ -19,6 +21,7 @@ import {
   writeHeader,
 } from "../../../../src/wire/snitun/snitun_frame.ts";
 import type { RandomSource } from "../../../../src/crypto/random.ts";
+import { SendScratch } from "../../../../src/protocol/mux/snitun/sender.ts";
 import type { MuxStream } from "../../../../src/protocol/mux/snitun/stream.ts";
 import { Recorder, World, type WorldOptions } from "../harness.ts";
 import { pattern } from "../../../support/seeded.ts";
@@ -37,6 +40,8 @@ import {
 import { SESSION_HELD_STALL_MS, SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
 
 const V4 = { address: "192.0.2.1" };
+/** Queued bytes at which a stream is paused at the latest. */
+const PAUSE_MOST_BYTES = 256 * 1024;
 const zeros: RandomSource = { fill: (target) => void target.fill(0) };
 
 /** Writes frames as a hostile or careless peer would. */
@@ -50,6 +55,15 @@ class Peer {
     writeHeader(header, 0, id, type, size, extra);
     return this.sealer.seal(header, HEADER_BYTES).slice();
   }
+}
+
+/** Lets time pass for the edge alone, whose peer is a {@link Peer}. */
+function pass(world: World, ms: number): void {
+  world.nowMs += ms;
+  if (world.edge.armedMs > world.nowMs) return;
+  world.edge.armedMs = Infinity;
+  world.edge.mux.tick();
+  world.edge.mux.turn();
 }
 
 function open(options: WorldOptions = {}) {
@@ -310,6 +324,8 @@ describe("MuxSession: flow control", () => {
         if (acknowledges && stream.pausesUnseen > 0) {
           world.edge.mux.receive(peer.frame(FrameType.PING, stream.id, 0, encodePing("pong", zeros)));
         }
+        // What comes after a PAUSE is read slowly.
+        pass(world, 50);
       }
       assert.equal(afterPause, allowed + chunk.length);
       assert.match(visitor.error?.message ?? "", /after PAUSE/);
@@ -433,6 +449,37 @@ describe("MuxSession: flow control", () => {
     }
     assert.deepEqual(stopped, []);
     assert.ok(world.edge.refusals.length > 100, `${world.edge.refusals.length} were ended`);
+  });
+
+  it("are read slowly once they are closed or paused and the peer sends on, all sessions together", () => {
+    const scratch = new SendScratch();
+    const worlds = Array.from({ length: 4 }, () => new World({ edge: { scratch } }));
+    const closed = new Uint8Array(16).fill(5);
+    const read = worlds.map((world, index) => {
+      const stream = world.edge.mux.open(V4);
+      stream.attach(new Recorder());
+      stream.pause();
+      world.edge.mux.turn();
+      const peer = new Peer("agent");
+      const frame = (size: number) => peer.frame(FrameType.DATA, index % 2 === 0 ? stream.id : closed, size);
+      return { world, frame, bytes: 0 };
+    });
+    const chunk = new Uint8Array(64 * 1024);
+    for (let ms = 0; ms < 500; ms++) {
+      for (const one of read) {
+        for (let turn = 0; turn < 1_000 && !one.world.edge.holding; turn++) {
+          one.world.edge.mux.receive(new Uint8Array(Buffer.concat([one.frame(chunk.length), chunk])));
+          one.world.edge.mux.turn();
+          one.bytes += chunk.length;
+        }
+        pass(one.world, 1);
+      }
+    }
+    const most = WASTE_BYTES_PER_SECOND / 2 + worlds.length * (WASTE_BURST_BYTES + PAUSE_MOST_BYTES);
+    const sum = read.reduce((all, { bytes }) => all + bytes, 0);
+    assert.ok(sum <= 1.05 * most, `${sum} of ${most}: ${read.map(({ bytes }) => bytes)}`);
+    assert.ok(read.every(({ bytes }) => bytes > 2 * WASTE_BURST_BYTES), `${read.map(({ bytes }) => bytes)}`);
+    assert.deepEqual(worlds.map(({ edge }) => edge.endedWith), worlds.map(() => undefined));
   });
 
   it("what came before a PAUSE isn't held against the stream", () => {
