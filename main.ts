@@ -3,9 +3,10 @@
  *
  * @module
  */
-// First, because libraries ask Deno for permissions when they are loaded.
-import "./src/runtime/deno/ask_permissions.ts";
 import process from "node:process";
+import { askPermissions } from "./src/runtime/deno/ask_permissions.ts";
 
+// First, because libraries ask Deno for permissions when they are loaded.
+askPermissions(import.meta.url);
 const { runCli } = await import("./src/cli/main.ts");
 process.exit(await runCli(process.argv.slice(2)));

@@ -15,16 +15,23 @@ const MAIN = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist", "mai
 /** The version of Bun's npm package that is brought; those on PATH must be as new as `engines` in package.json says. */
 const BUN = "bun@1.4.5";
 const OLDEST = { bun: [1, 4], deno: [2, 9] };
+/**
+ * As on Bun, which has no permissions: native libsodium alone needs one that is as good as all. Deno wouldn't look for a
+ * package beside a file in node_modules by itself, and a deno.json of the user's is for another program.
+ */
 const DENO_FLAGS = [
-  ...["run", "--quiet", "--no-prompt", "--unstable-net"],
-  ...["--allow-env", "--allow-sys", "--allow-net", "--allow-read", "--allow-write", "--allow-ffi"],
+  "run",
+  "--quiet",
+  "--no-config",
+  "--node-modules-dir=manual",
+  "--unstable-net",
+  "--allow-all",
 ];
 
 const args = process.argv.slice(2);
 if (process.versions.bun !== undefined || process.versions.deno !== undefined) {
   // `bunx --bun sallyport`, or Deno's own runner: this is a runtime already.
-  const { runCli } = await import("../dist/src/cli/main.js");
-  process.exit(await runCli(args));
+  await import("../dist/main.js");
 }
 const [command, ...before] = findRuntime();
 const child = spawn(command, [...before, ...args], { stdio: "inherit", windowsHide: true });

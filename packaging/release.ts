@@ -33,6 +33,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sha256Of, TARGETS, thisMachine } from "./build.ts";
+import { exportHead } from "./head.ts";
 import { cutChangelog, releaseNotes } from "./release/changelog.ts";
 import { sign } from "./release/minisign.ts";
 import { makeSbom } from "./release/sbom.ts";
@@ -140,10 +141,7 @@ async function main(): Promise<void> {
 /** Exports what HEAD has, and nothing else; with another version where that is asked for. */
 async function exportSource(version: string): Promise<Source> {
   const folder = mkdtempSync(join(tmpdir(), "sallyport-release-"));
-  const archive = execFileSync("git", ["archive", "--format=tar", "HEAD"], { cwd: ROOT, maxBuffer: 1 << 28 });
-  execFileSync("tar", ["-x", "-C", folder], { input: archive });
-  const names = execFileSync("tar", ["-t", "--quoting-style=literal"], { input: archive, encoding: "utf8" });
-  const files = names.split("\n").filter((name) => name !== "" && !name.endsWith("/"));
+  const files = exportHead(folder);
   if (version !== await readVersion(folder)) await prepare(folder, version);
   run("bun", ["install", "--frozen-lockfile"], folder);
   return { folder, files };

@@ -83,7 +83,7 @@ const WAYS: readonly Way[] = [
     name: "deno install --global",
     needs: ["deno"],
     commands:
-      `${CLONE} && deno install --global --root "$HOME/deno" --name sallyport ${DENO_RIGHTS} mod.ts && ` +
+      `${CLONE} && deno install --global --root "$HOME/deno" --name sallyport ${DENO_RIGHTS} main.ts && ` +
       `exec "$HOME/deno/bin/sallyport" demo ${PORTS}`,
   },
   {

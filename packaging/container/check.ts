@@ -30,6 +30,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { assertRootOnLinux, makeDebian, useRegistry } from "../debian.ts";
+import { exportHead } from "../head.ts";
 import { execForm, type Instruction, pairs, parseDockerfile, type Stage } from "./dockerfile.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -54,12 +55,7 @@ function main(): void {
   const folder = mkdtempSync(join(tmpdir(), "sallyport-container-"));
   try {
     const context = join(folder, "context");
-    mkdirSync(context);
-    const archive = execFileSync("git", ["archive", "--format=tar", "HEAD"], {
-      cwd: ROOT,
-      maxBuffer: 1 << 28,
-    });
-    execFileSync("tar", ["-x", "-C", context], { input: archive });
+    exportHead(context);
     const images = new Map<string, Image>();
     for (const stage of stages) {
       const image = makeImage(stage, join(folder, stage.name ?? "final"));

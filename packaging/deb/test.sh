@@ -6,7 +6,7 @@ older=$1
 newer=${2:-$1}
 expect() { if ! eval "$1"; then echo "packaging/deb/test.sh: not so: $1" >&2; exit 1; fi; }
 version() { dpkg-deb --field "$1" Version; }
-# In front of it stand packages that it needs; a chroot has them.
+# What the package depends on is there already, in a minimal Debian too.
 dpkg -i "$older"
 expect '[ "$(sallyport --version)" = "sallyport $(version "$older")" ]'
 expect 'getent passwd sallyport | grep -q /usr/sbin/nologin'

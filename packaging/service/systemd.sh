@@ -12,7 +12,7 @@ fail() {
 of() { systemctl show --property="$2" --value "sallyport-$1"; }
 healthy() { curl -sf --max-time 30 http://127.0.0.1:8080/healthz > /dev/null; }
 
-dpkg -i /sallyport.deb || fail "the package installs"
+dpkg -i /older.deb || fail "the package installs"
 systemctl start sallyport-serve || fail "serve starts"
 healthy || fail "systemctl start returns when the ports are open"
 pid=$(of serve MainPID)
@@ -50,12 +50,16 @@ soon 60 '[ "$(of serve NRestarts)" = 1 ] && [ "$(of serve ActiveState)" = active
 ok "package: the watchdog leaves a working program alone for 25 s, and restarts one that hangs"
 
 before=$(of serve MainPID)
-dpkg -i /sallyport.deb || fail "the package upgrades"
+old=$(/usr/bin/sallyport --version)
+dpkg -i /newer.deb || fail "the package upgrades"
+new=$(/usr/bin/sallyport --version)
+[ "$new" != "$old" ] || fail "an upgrade brings another version than $old"
 soon 60 '[ "$(of serve ActiveState)" = active ]' || fail "serve runs after an upgrade"
 [ "$(of serve MainPID)" != "$before" ] || fail "an upgrade restarts what runs"
 [ "$(of edge ActiveState)" = inactive ] || fail "an upgrade starts nothing that didn't run"
 healthy || fail "serve answers after an upgrade"
-ok "package: an upgrade restarts what runs, and only that"
+soon 60 "$page" || fail "the agent is back after an upgrade"
+ok "package: an upgrade from $old to $new restarts what runs, and only that; the agent comes back with its key"
 
 systemctl stop sallyport-agent sallyport-serve || fail "they stop"
 [ "$(of serve Result) $(of agent Result)" = "success success" ] || fail "they stop in order"

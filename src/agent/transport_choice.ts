@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { DAY_MS } from "../calendar.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -12,7 +13,7 @@ import type { GrantEdge } from "../transport/grant.ts";
 import { localNetworks } from "./local_networks.ts";
 
 /** `--transport auto`: what worked in a network is tried first for this long, then preferred ones are tried again. */
-export const TRANSPORT_REMEMBERED_MS = 24 * 3_600_000;
+export const TRANSPORT_REMEMBERED_MS = DAY_MS;
 /** `--transport auto`: networks remembered; beyond this number the oldest is forgotten. */
 export const NETWORKS_REMEMBERED_MAX = 64;
 

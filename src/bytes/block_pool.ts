@@ -46,14 +46,22 @@ export class BlockPool {
 
   /** Returns a block that has no other user to the pool. */
   give(block: Bytes): void {
-    this.memory.letGo(block.length);
-    const free = this.#free[indexFor(block.length)]!;
-    const keptBytes = block.length === BLOCK_BYTES
+    const byteLength = block.length;
+    this.memory.letGo(byteLength);
+    const free = this.#free[indexFor(byteLength)]!;
+    const keptBytes = byteLength === BLOCK_BYTES
       ? Math.max(KEPT_BYTES, this.memory.heldBytes)
       : KEPT_SMALL_BYTES;
-    if (free.length * block.length < keptBytes) free.push(block);
-    else if (free.length * block.length > keptBytes) free.pop();
+    const freeBytes = free.length * byteLength;
+    if (freeBytes < keptBytes) return void free.push(block);
+    release(block);
+    if (freeBytes > keptBytes) release(free.pop()!);
   }
+}
+
+/** Frees a block of full size now. The collector would do it late, and small ones cost it less than they would here. */
+function release(block: Bytes): void {
+  if (block.length === BLOCK_BYTES) block.buffer.transfer(0);
 }
 
 /** The place of the smallest size with room for so many bytes. */

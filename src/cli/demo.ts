@@ -17,7 +17,9 @@ import { startMaster } from "./master_server.ts";
 import { addressList, createBase, localUrl } from "./parts.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { adminCredentials } from "../master/credentials.ts";
+import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { HostPort } from "../wire/ip/host_port.ts";
 
 /** The demo's name; every subdomain of localhost is this machine (RFC 6761 §6.3), so it needs no DNS. */
 const HOSTNAME = "demo.localhost";
@@ -31,7 +33,7 @@ export function addDemo(program: Command, context: CliContext): void {
   );
   addSettings(command, "demo");
   addExamples(command, io, [
-    { what: "on ports 8443 and 8080", args: "demo" },
+    { what: "on ports 8443 and 8080, or on free ones where these are in use", args: "demo" },
     { what: "on any free ports", args: "demo --listen 127.0.0.1:0 --master-listen 127.0.0.1:0" },
   ]);
   command.action(async () => {
@@ -42,7 +44,7 @@ export function addDemo(program: Command, context: CliContext): void {
     context.exitCode = await life.run(async () => {
       const ring = new FernetRing([makeFernetKey()]);
       const adminKey = makeAdminKey();
-      const { ready, visitors } = await startEdge(base, ring, loaded);
+      const { ready, visitors } = await startEdge(base, { ring, loaded, otherPort: true });
       const port = visitors[0]?.port ?? 8443;
       const edgeAddress = { host: "localhost", port };
       const masters = await startMaster(base, {
@@ -51,6 +53,7 @@ export function addDemo(program: Command, context: CliContext): void {
         edgeAddress,
         edgeReady: ready,
         listen: config.masterListen,
+        otherPort: !loaded.origins.has("masterListen"),
       });
       const master = localUrl(masters[0] ?? { host: "127.0.0.1", port: 8080 });
 
@@ -73,8 +76,8 @@ export function addDemo(program: Command, context: CliContext): void {
         // Without its limits, which a first look doesn't need.
         runtime: { name: runtime.name, version: runtime.version },
         facts: [
-          ["edge", addressList(visitors)],
-          ["session master", masters.map(localUrl).join(", ")],
+          ["edge", addressList(visitors) + instead(config.listen, visitors)],
+          ["session master", masters.map(localUrl).join(", ") + instead(config.masterListen, masters)],
           ["agent", `connected, serves ${HOSTNAME}`],
           ["site", "served by the agent, reachable only through the tunnel"],
         ],
@@ -90,6 +93,12 @@ export function addDemo(program: Command, context: CliContext): void {
       return { over: agent.over };
     });
   });
+}
+
+/** Says that the listeners have another port than the one that they should have. */
+function instead(wanted: readonly HostPort[], got: readonly Address[]): string {
+  const taken = wanted.find(({ port }) => port !== 0 && !got.some((at) => at.port === port));
+  return taken === undefined ? "" : ` (port ${taken.port} is in use)`;
 }
 
 /** The site. */

@@ -63,7 +63,8 @@ export function addEdge(program: Command, context: CliContext): void {
         ...place instanceof WorkerPlace ? { worker: place.name } : {},
         link: masterLink(base, config, config.master, fernet),
       });
-      return { name, ...await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place) };
+      const edge = { ring: fernet.value, loaded, sealedKey, quicPart, ledger, place };
+      return { name, ...await startEdge(base, edge) };
     };
     const assignment = workerAssignment(io.env);
     if (assignment !== undefined) {

@@ -71,19 +71,29 @@ export interface EdgePlace {
 /** How often a port that the process before this one still uses is tried again. */
 const PORT_RETRY_MS = 200;
 
+/** Options of {@link startEdge} besides the base. */
+interface EdgeStart {
+  readonly ring: FernetRing;
+  readonly loaded: LoadedConfig;
+  /** The key of the sealed and the curve transport, if they are used. */
+  readonly sealedKey?: SealedPart | undefined;
+  /** The certificate of the QUIC transport, if it is used. */
+  readonly quicPart?: QuicPart | undefined;
+  /** Agents' limits and usage. Defaults to a new one that reports to nobody. */
+  readonly ledger?: EdgeLedger;
+  readonly place?: EdgePlace | undefined;
+  /** Whether a free port takes the place of a default one that is in use. */
+  readonly otherPort?: boolean;
+}
+
 /** Starts an edge. */
 export async function startEdge(
   base: Base,
-  ring: FernetRing,
-  loaded: LoadedConfig,
-  keyPart?: SealedPart,
-  quicPart?: QuicPart,
-  ledger?: EdgeLedger,
-  place?: EdgePlace,
+  { ring, loaded, sealedKey, quicPart, ledger, place, otherPort }: EdgeStart,
 ): Promise<EdgePart> {
   const pipes = loaded.config.pipeFolder === undefined
     ? undefined
-    : await (await import("./pipe_gate.ts")).findPipes(base, loaded.config, keyPart?.sodium);
+    : await (await import("./pipe_gate.ts")).findPipes(base, loaded.config, sealedKey?.sodium);
   const { origins } = loaded;
   const config = place?.settings(loaded.config) ?? loaded.config;
   const { runtime, log, metrics, tracer, life } = base;
@@ -97,7 +107,7 @@ export async function startEdge(
     metrics,
     ...tracer === noTracer ? {} : { tracer },
     ledger,
-    transports: await edgeTransports(config, keyPart, quicPart, pipes, place?.portGroup),
+    transports: await edgeTransports(config, sealedKey, quicPart, pipes, place?.portGroup),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.keyUses },
@@ -119,6 +129,7 @@ export async function startEdge(
     (await edge.listen({ ...at, accepts, reusePort })).address;
   const visitors = await listenOnAll("listen", config.listen, open(apart ? "visitors" : "both"), {
     replaceable: !origins.has("listen"),
+    otherPort: otherPort === true && !origins.has("listen"),
   });
   const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
@@ -132,7 +143,7 @@ export async function startEdge(
   if (place !== undefined && address !== undefined) {
     place.offer = {
       ...address,
-      ...keyPart === undefined ? {} : { publicKey: keyText(keyPart.found.value.publicKey) },
+      ...sealedKey === undefined ? {} : { publicKey: keyText(sealedKey.found.value.publicKey) },
       ...optional("curvePort", loaded.config.curvePort ?? curve[0]?.port),
       ...optional("quicPort", loaded.config.quicPort ?? quic[0]?.port),
       ...optional("certificateFingerprint", quicPart && fingerprintText(quicPart.fingerprint)),
@@ -181,15 +192,15 @@ function optional<Name extends string, Value>(
 /** The table of transports: those for which the edge has a key or a certificate, and which may be used. */
 async function edgeTransports(
   config: Config,
-  keyPart: SealedPart | undefined,
+  sealedKey: SealedPart | undefined,
   quicPart: QuicPart | undefined,
   pipes: PipePart | undefined,
   group: PortGroup | undefined,
 ): Promise<readonly EdgeTransport[]> {
   const { congestion, throttling } = config;
   const limits = { queueLimits: queueLimits(config) };
-  const { sodium } = keyPart ?? {};
-  const keys = keyPart?.found.value;
+  const { sodium } = sealedKey ?? {};
+  const keys = sealedKey?.found.value;
   const transports = [snitunTransport({ ...limits, throttling })];
   if (sodium && keys) {
     const { sealedTransport } = await import("../transport/sealed/edge.ts");

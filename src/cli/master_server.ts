@@ -10,6 +10,7 @@ import { dnsHookProgram } from "../dns/dns_hook.ts";
 import { SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
 import { type Credentials, firstOf } from "../master/credentials.ts";
+import { DatabaseCheck } from "../master/database_check.ts";
 import { DnsChallenges } from "../master/dns_challenges.ts";
 import { EdgeChoice } from "../master/edge_choice.ts";
 import type { Management } from "../master/management.ts";
@@ -29,6 +30,8 @@ interface MasterPartOptions {
   /** The credential of the admin key. */
   readonly admin: Credentials;
   readonly listen: readonly HostPort[];
+  /** Whether a free port takes the place of one that is in use. */
+  readonly otherPort?: boolean;
   /** The edge's address in tokens. */
   readonly edgeAddress: EdgeAddress;
   /** Whether the edge of the same process accepts, for /readyz. */
@@ -64,6 +67,8 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     ? undefined
     : new DnsChallenges({ hook: dnsHookProgram(config.acmeDnsHook), clock: runtime.clock, log });
   if (dnsChallenges !== undefined) life.add("DNS records", () => dnsChallenges.close());
+  const databaseCheck = management &&
+    new DatabaseCheck({ store: management.store, clock: runtime.clock, log });
   const app = createMasterApp({
     ring,
     credentials: firstOf(options.admin, ...identityProvider(config, base)),
@@ -81,7 +86,14 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     metrics,
     log,
     tracer: base.tracer,
-    ready: () => readiness(life, { ...edgeReady && { edge: edgeReady() }, keys: ring.size > 0 }),
+    async ready() {
+      const keys = ring.size > 0;
+      const stored: Record<string, boolean> = {};
+      if (databaseCheck !== undefined) stored.database = await databaseCheck.run();
+      if (edgeReady === undefined) return readiness(life, { keys, ...stored });
+      // Visitors need no database: a load balancer must not turn them away while it is unavailable.
+      return readiness(life, { edge: edgeReady(), keys }, stored);
+    },
   });
   return await listenOnAll("master-listen", options.listen, async (at) => {
     const server = await runtime.serveHttp({
@@ -94,7 +106,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
       return server.close(SHUTDOWN_GRACE_MS);
     });
     return server.address;
-  });
+  }, { otherPort: options.otherPort ?? false });
 }
 
 /** The identity provider for logins at the page, if the session master is registered with one. */

@@ -135,11 +135,15 @@ export function statusFacts(addresses: readonly Address[]): (readonly [string, s
     : [["metrics", addresses.map((at) => `${localUrl(at)}/metrics`).join(", ")]];
 }
 
-/** Whether a process accepts, and which of its checks fail. */
-export function readiness(life: Lifecycle, checks: Readonly<Record<string, boolean>>): Readiness {
+/** Whether a process accepts: unless it is stopping, or a check fails; `shown` are listed, and don't count. */
+export function readiness(
+  life: Lifecycle,
+  checks: Readiness["checks"],
+  shown: Readiness["checks"] = {},
+): Readiness {
   const stopping: Record<string, string> = life.stopped ? { process: "is stopping" } : {};
-  const ok = !life.stopped && Object.values(checks).every((check) => check);
-  return { ok, checks: { ...checks, ...stopping } };
+  const ok = !life.stopped && Object.values(checks).every((check) => check === true);
+  return { ok, checks: { ...checks, ...shown, ...stopping } };
 }
 
 /** The edge's address in tokens: as configured, else this machine and the port of the agents' first listener. */
@@ -149,7 +153,7 @@ export function publicAddress(config: Config, agents: readonly HostPort[]): Host
 
 /**
  * Listens on every address. If `[::]` includes IPv4, it covers `0.0.0.0` with the same port; without IPv6,
- * `replaceable` `[::]` becomes `0.0.0.0`.
+ * `replaceable` `[::]` becomes `0.0.0.0`. With `otherPort` a free port takes the place of one that is in use.
  *
  * @param flag the flag that sets the addresses, without dashes, for the message if one can't be used
  * @throws SallyportError the error of `listen`, with the flag in its message
@@ -158,24 +162,30 @@ export async function listenOnAll(
   flag: string,
   addresses: readonly HostPort[],
   listen: (at: HostPort) => Promise<Address>,
-  { replaceable = false }: { readonly replaceable?: boolean } = {},
+  { replaceable = false, otherPort = false }: {
+    readonly replaceable?: boolean;
+    readonly otherPort?: boolean;
+  } = {},
 ): Promise<readonly Address[]> {
   const open: Address[] = [];
-  // [::] first: after 0.0.0.0 its port would be in use.
-  for (const at of [...addresses].sort((a, b) => Number(b.host === "::") - Number(a.host === "::"))) {
+  const listenAt = async (at: HostPort): Promise<void> => {
     try {
       open.push(await listen(at));
     } catch (error) {
       const inUse = errorCode(error) === "address_in_use";
       const covered = at.host === "0.0.0.0" &&
         open.some(({ host, port }) => host === "::" && port === at.port);
-      if (inUse && covered) continue;
-      if (inUse || !replaceable || at.host !== "::") throw withHint(error, flag, at);
-      open.push(
-        await listen({ ...at, host: "0.0.0.0" }).catch((cause) => Promise.reject(withHint(cause, flag, at))),
-      );
+      if (inUse && covered) return;
+      const instead = inUse
+        ? otherPort && at.port !== 0 && { ...at, port: 0 }
+        : replaceable && at.host === "::" && { ...at, host: "0.0.0.0" };
+      if (instead === false) throw withHint(error, flag, at);
+      await listenAt(instead);
     }
-  }
+  };
+  // [::] first: after 0.0.0.0 its port would be in use.
+  const ordered = [...addresses].sort((a, b) => Number(b.host === "::") - Number(a.host === "::"));
+  for (const at of ordered) await listenAt(at);
   return open;
 }
 

@@ -3,11 +3,11 @@
  *
  * @module
  */
+import { DAY_MS, dayOf } from "../calendar.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
 import { manages, printDone, printEntries } from "./manage.ts";
 import { formatBytes } from "../bytes/format_bytes.ts";
 import { daysBetween } from "../master/model.ts";
-import { dayOf } from "../wire/control/control_messages.ts";
 
 interface SessionAnswer {
   readonly id: string;
@@ -40,8 +40,6 @@ interface AuditAnswer {
   readonly subject: string;
   readonly detail: Readonly<Record<string, unknown>>;
 }
-
-const DAY_MS = 24 * 3_600_000;
 
 /** Adds the commands. */
 export function addRecords(program: Command, context: CliContext): void {
@@ -108,7 +106,7 @@ export function addRecords(program: Command, context: CliContext): void {
     { what: "of last month, for a bill", args: "usage --from 2026-10-01 --to 2026-10-31 --csv" },
   ]);
 
-  const audit = program.command("audit").description("Who did what at a session master, newest first.")
+  const audit = program.command("audit").description("Print the audit log of a session master, newest first.")
     .option("--subject <id>", "what was done to one agent, key or session")
     .option("--limit <count>", "how many entries", "50");
   manages(audit, context, async (master, _, { subject, limit }) => {

@@ -61,6 +61,10 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
     const paths = grantedPaths(kind, candidates);
     if (paths.length > 0) flags.push(`--allow-${kind}=${paths.join(",")}`);
   }
+  // As the npm package's launcher does it; elsewhere deno.json says it.
+  if (/[\\/]node_modules[\\/]/.test(script!)) {
+    flags.unshift("--no-config", "--node-modules-dir=manual", "--unstable-net");
+  }
   return [command, ["run", "-q", "--no-prompt", ...flags, script!, ...args]];
 }
 

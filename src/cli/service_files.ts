@@ -6,6 +6,7 @@
  */
 import { basename } from "node:path/posix";
 import { passableFlags } from "./activation.ts";
+import { shellWord } from "./startup.ts";
 
 /** A long-running command. */
 export type ServiceCommand = "serve" | "edge" | "master" | "agent";
@@ -63,7 +64,7 @@ export function placesText(manager: Manager, command: ServiceCommand): string {
 }
 
 /** The file with its settings, as SALLYPORT_ variables. */
-export const settingsFile = (command: ServiceCommand): string => `/etc/sallyport/${command}.env`;
+const settingsFile = (command: ServiceCommand): string => `/etc/sallyport/${command}.env`;
 
 /** The path where a manager expects the file. */
 export function servicePath(manager: Manager, command: ServiceCommand): string {
@@ -280,10 +281,6 @@ ${words}
 </dict>
 </plist>
 `;
-}
-
-function shellWord(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 function xmlText(text: string): string {

@@ -5,6 +5,7 @@
  * @module
  */
 import { z } from "zod";
+import { DAY_MS } from "../calendar.ts";
 import { parsePasswordHash } from "../agent/gate/password_hash.ts";
 import { type Service, serviceDefaults } from "../agent/services/service.ts";
 import { errorMessage } from "../errors.ts";
@@ -50,7 +51,7 @@ const healthCheck = z.preprocess(
     status: z.int().min(100).max(599).optional().describe(
       "For http: the one status that counts as healthy. Default: any from 200 to 399.",
     ),
-    interval: value.duration(1_000, 86_400_000).default(10_000).describe(
+    interval: value.duration(1_000, DAY_MS).default(10_000).describe(
       "Interval between checks. Default: 10s.",
     ),
     timeout: value.duration(100, 60_000).default(5_000).describe(
@@ -108,7 +109,7 @@ const oidc = z.strictObject({
   client_secret_file: value.path.optional(),
   allowed_mails: z.array(z.string()).optional(),
   allowed_groups: z.array(z.string()).optional(),
-  session: value.duration(60_000, 30 * 86_400_000).optional().describe("How long a login lasts."),
+  session: value.duration(60_000, 30 * DAY_MS).optional().describe("How long a login lasts."),
 }).transform((given) => ({
   issuer: given.issuer,
   clientId: given.client_id,
@@ -143,7 +144,7 @@ export const serviceSchema = z.strictObject({
   headers: z.strictObject({ request: headers.optional(), response: headers.optional() }).optional().describe(
     "Headers set on requests to the target and on responses to visitors; an empty value removes one.",
   ),
-  idle_timeout: value.duration(30_000, 7 * 86_400_000).optional().describe(
+  idle_timeout: value.duration(30_000, 7 * DAY_MS).optional().describe(
     "A connection without a byte in either direction ends after this time, such as 90s or 1h. Default: 1h.",
   ),
   access_log: z.string().min(1).optional().describe(

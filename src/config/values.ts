@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { DAY_MS } from "../calendar.ts";
 import { parseSentinelUrl } from "../cluster/redis_client.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
 import { Buffer } from "node:buffer";
@@ -374,7 +375,7 @@ const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
   s: 1_000,
   m: 60_000,
   h: 3_600_000,
-  d: 86_400_000,
+  d: DAY_MS,
 };
 
 /** A time such as `90s`, `10m` or `1h30m`, in milliseconds; a bare number means seconds. */

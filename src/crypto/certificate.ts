@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer";
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
+import { DAY_MS } from "../calendar.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
@@ -41,7 +42,6 @@ export interface CertificateRequest extends AuthorityRequest {
 }
 
 const CERTIFICATES = /-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----/g;
-const DAY_MS = 24 * 3600 * 1000;
 const ALWAYS = { notBeforeDate: new Date(0), notAfterDate: new Date("9999-12-31T23:59:59Z") };
 
 /** Creates a server certificate. Rejects with `config_invalid` if the authority or the key can't sign. */

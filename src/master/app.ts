@@ -80,7 +80,7 @@ export interface MasterOptions {
   /** Tracer for requests. Defaults to no tracing. */
   readonly tracer?: Tracer;
   /** Readiness for GET /readyz. Defaults to always ready. */
-  readonly ready?: () => Readiness;
+  readonly ready?: () => Readiness | Promise<Readiness>;
   /** Proxies whose X-Forwarded-For header is trusted. Defaults to none. */
   readonly forwardedFrom?: NetworkSet;
   /** Token lifetimes in seconds. Default to those of protocol/token/token.ts. */

@@ -4,16 +4,12 @@
  *
  * @module
  */
+import { DAY_MS, dayOf, monthOf } from "../calendar.ts";
 import { errorMessage } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
-import {
-  dayOf,
-  type EdgeMessage,
-  type EdgeReport,
-  type ReportReceipt,
-} from "../wire/control/control_messages.ts";
+import type { EdgeMessage, EdgeReport, ReportReceipt } from "../wire/control/control_messages.ts";
 import { type Changeable, current } from "./changeable.ts";
 import type { KeyRing } from "./key_ring.ts";
 import type { Change } from "./model.ts";
@@ -27,7 +23,7 @@ export const SWEEP_INTERVAL_MS = 60_000;
 export const EDGE_SILENT_MS = 5 * 60_000;
 
 /** Retention of delivered and failed webhook messages in their log. */
-export const DELIVERIES_KEPT_MS = 7 * 24 * 3_600_000;
+export const DELIVERIES_KEPT_MS = 7 * DAY_MS;
 /** Log entries deleted per batch; other writers wait no longer than one batch. */
 export const FORGOTTEN_AT_ONCE_MAX = 1_000;
 /** Pause between two batches of log deletions. */
@@ -133,7 +129,7 @@ export class EdgeHub {
   async report(report: EdgeReport): Promise<ReportReceipt> {
     const { store, clock } = this.#options;
     await store.applyReport(report, clock.wallMs());
-    const month = dayOf(clock.wallMs()).slice(0, 7);
+    const month = monthOf(clock.wallMs());
     const used = report.watched.length === 0 ? new Map() : await store.monthUsed(report.watched, month);
     return {
       epoch: report.epoch,

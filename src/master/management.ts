@@ -188,7 +188,8 @@ export class Management {
   async removeAgent(actor: Actor, idOrName: string, revision?: number): Promise<void> {
     const agent = await this.agent(actor, idOrName);
     checkRevision(agent, revision);
-    await this.store.removeAgent(agent.id, this.#entry(actor, "agent.removed", agent, { name: agent.name }));
+    const entry = this.#entry(actor, "agent.removed", agent, { name: agent.name });
+    await conflicts("Cannot remove agent", () => this.store.removeAgent(agent.id, revision, entry));
     await this.hub.wake();
   }
 

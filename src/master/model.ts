@@ -3,13 +3,8 @@
  *
  * @module
  */
-import {
-  dayOf,
-  type EdgeReport,
-  type ReportedSession,
-  type ReportedUsage,
-  type Ruling,
-} from "../wire/control/control_messages.ts";
+import { DAY_MS, dayOf } from "../calendar.ts";
+import type { EdgeReport, ReportedSession, ReportedUsage, Ruling } from "../wire/control/control_messages.ts";
 import type { AgentLimits } from "../wire/token/agent_claim.ts";
 
 export type { EdgeReport };
@@ -211,8 +206,6 @@ export interface AgentCertificate {
 
 /** Days of usage in one answer. */
 export const USAGE_DAYS_MAX = 400;
-
-const DAY_MS = 24 * 3_600_000;
 
 /** The days from one to another; undefined if either is no day, if they are in the wrong order, or too many. */
 export function daysBetween(from: string, to: string): string[] | undefined {

@@ -32,7 +32,7 @@ export interface StatusRoutesOptions {
   /** Metrics served at GET /metrics. */
   readonly metrics: Metrics;
   /** Readiness for GET /readyz. Defaults to always ready. */
-  readonly ready?: () => Readiness;
+  readonly ready?: () => Readiness | Promise<Readiness>;
 }
 
 /** Options of {@link createStatusApp}. */
@@ -139,8 +139,8 @@ export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
 export function addStatusRoutes(app: OpenAPIHono<MasterEnv>, options: StatusRoutesOptions): void {
   const { metrics, ready } = options;
   app.openapi(routes.healthRoute, (c) => c.json({ status: "ok" } as const, 200));
-  app.openapi(routes.readyRoute, (c) => {
-    const { ok, checks } = ready?.() ?? { ok: true, checks: {} };
+  app.openapi(routes.readyRoute, async (c) => {
+    const { ok, checks } = await ready?.() ?? { ok: true, checks: {} };
     return ok
       ? c.json({ status: "ready", checks: { ...checks } } as const, 200)
       : c.json({ status: "not ready", checks: { ...checks } } as const, 503);

@@ -4,11 +4,11 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { monthOf } from "../calendar.ts";
 import { fingerprintText } from "../crypto/certificate.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createToken } from "../protocol/token/token.ts";
 import type { Clock } from "../runtime/port.ts";
-import { dayOf } from "../wire/control/control_messages.ts";
 import { type AgentClaim, agentMembers } from "../wire/token/agent_claim.ts";
 import { PUBLISH_MEMBER, SHARED_MEMBER, TRANSPORTS_MEMBER } from "../wire/token/claims.ts";
 import { EDGES_PER_AGENT_MAX, INSTANCE_MEMBER } from "../wire/token/route_group.ts";
@@ -138,7 +138,7 @@ export class TokenIssuer {
     }
     const { id, tenant, generation, limits, agentNetworks, visitorNetworks } = agent;
     const { store, clock } = this.#options;
-    const month = dayOf(clock.wallMs()).slice(0, 7);
+    const month = monthOf(clock.wallMs());
     const used = limits.monthly_bytes === undefined ? undefined : await store?.monthUsed([id], month);
     return {
       ...{ id, tenant, generation, limits, agentNetworks, visitorNetworks },

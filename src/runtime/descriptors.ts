@@ -90,6 +90,11 @@ export class DescriptorGuard implements Descriptors {
     return fits;
   }
 
+  /** Whether there is room for a descriptor that its connection can do without; it is then taken. */
+  spare(): boolean {
+    return this.#take(this.#reserve);
+  }
+
   /** The system failed to accept for lack of descriptors or memory. */
   exhausted(): void {
     this.#pause();

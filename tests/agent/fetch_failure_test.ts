@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { createServer as createHttp } from "node:http";
 import { createServer as createHttps } from "node:https";
-import { type AddressInfo, createServer as createTcp, type Server } from "node:net";
+import type { AddressInfo, Server } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { fetchFailure } from "../../src/agent/fetch_failure.ts";
+import { freePorts } from "../support/free_ports.ts";
 import { generate } from "selfsigned";
 
 const servers: Server[] = [];
@@ -22,9 +23,7 @@ describe("fetchFailure: the text of a failed request", () => {
     const { private: key, cert } = await generate([{ name: "commonName", value: "localhost" }]);
     http = await listen(createHttp((_, response) => response.end()));
     https = await listen(createHttps({ key, cert }, (_, response) => response.end()));
-    const gone = createTcp();
-    closed = await listen(gone);
-    await new Promise((resolve) => gone.close(resolve));
+    closed = await freePorts(1);
   });
   after(() => {
     for (const server of servers) server.close();

@@ -36,6 +36,15 @@ describe("BlockPool", () => {
       pool.memory.letGo(got);
     }
   });
+
+  it("frees what it doesn't keep, at once: a collector would let megabytes pile up", () => {
+    const pool = new BlockPool();
+    const blocks = Array.from({ length: 1_000 }, () => pool.take());
+    for (const block of blocks) pool.give(block);
+    const left = blocks.filter(({ length }) => length > 0);
+    assert.ok(left.length > 10 && left.length < 100, `${left.length} blocks are kept`);
+    assert.ok(left.includes(pool.take()));
+  });
 });
 
 describe("BufferPool", () => {

@@ -1,6 +1,6 @@
 /** Programs that run out of file descriptors, as processes with a small limit. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,7 @@ import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { clientHello } from "../support/client_hello.ts";
+import { until } from "../support/until.ts";
 import { Program, programStarter, startServe } from "./program.ts";
 import { denoFlags } from "../support/deno_flags.ts";
 
@@ -103,13 +104,18 @@ for (const { way, tellsLimit } of WAYS) {
       hangUp();
       await healthy(base);
       // The same by the HTTP server, whose process used to end on Deno.
-      await hold(Number(masterPort), 150);
-      await delay(200);
-      hangUp();
-      await healthy(base);
-      const metrics = await (await fetch(`${base}/metrics`)).text();
-      const pauses = Number(/^sallyport_accept_paused_total (\d+)$/m.exec(metrics)?.[1]);
-      assert.ok(pauses >= 2 && pauses < 20, `${pauses} pauses`);
+      let metrics = "";
+      let pauses = 0;
+      await until(async () => {
+        await hold(Number(masterPort), 150);
+        await until(async () => (await readdir(`/proc/${edge.pid}/fd`)).length > 100);
+        hangUp();
+        await healthy(base);
+        metrics = await (await fetch(`${base}/metrics`)).text();
+        pauses = Number(/^sallyport_accept_paused_total (\d+)$/m.exec(metrics)?.[1]);
+        return pauses >= 2;
+      });
+      assert.ok(pauses < 20, `${pauses} pauses`);
       if (tellsLimit) assert.match(metrics, /^process_max_fds 128$/m);
       assert.equal(edge.stderr.match(/WARN: no connections/g)?.length, 1, edge.stderr);
       edge.signal("SIGTERM");

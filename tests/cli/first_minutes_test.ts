@@ -10,6 +10,7 @@ import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { SILENT_EDGE_MS } from "../../src/cli/connecting.ts";
 import { denoFlags } from "../support/deno_flags.ts";
+import { freePorts } from "../support/free_ports.ts";
 import { until } from "../support/until.ts";
 import { Program } from "./program.ts";
 import { noTerminal, onTerminal } from "./terminal.ts";
@@ -41,14 +42,6 @@ async function listening(server: Server): Promise<number> {
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return (server.address() as AddressInfo).port;
-}
-
-/** A port at which nothing listens. */
-async function closedPort(): Promise<number> {
-  const server = createServer();
-  const port = await listening(server);
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 function curl(words: string): Promise<string> {
@@ -115,7 +108,7 @@ describe("the first five minutes", () => {
   );
 
   it("have colours where they are wanted, and help that fits", { timeout, skip: noTerminal }, async () => {
-    const port = await closedPort();
+    const port = await freePorts(1);
     const agent = [
       "agent",
       "--master",
@@ -188,7 +181,7 @@ describe("what goes wrong at first", () => {
     const serve = start(new Program(["serve", ...LOOPBACK, "--data-dir", dataDir]));
     const [, master = ""] = await serve.seen(/session master +(http:\S+)/);
     await serve.seen(/credential-file/);
-    const port = await closedPort();
+    const port = await freePorts(1);
     const args = [
       ...["agent", "--master", master, "--credential-file", join(dataDir, "admin.key")],
       ...["--hostname", "a.test", "--to", "127.0.0.1:9", "--edge", `127.0.0.1:${port}`],

@@ -4,9 +4,11 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { dayOf } from "../../src/calendar.ts";
 import { DATABASE_FILE } from "../../src/cli/data_dir.ts";
+import type { CliIo } from "../../src/cli/io.ts";
+import { printEntries } from "../../src/cli/manage.ts";
 import { openStore } from "../../src/master/store/sql_store.ts";
-import { dayOf } from "../../src/wire/control/control_messages.ts";
 import { entry, report, someAgent } from "../conformance/store_suite.ts";
 import { type Program, programStarter, startServe } from "./program.ts";
 
@@ -40,6 +42,14 @@ async function makeFleet(): Promise<void> {
 }
 
 describe("sallyport: managing thousands of agents", () => {
+  it("prints a table of a month of them", () => {
+    const days = Array.from({ length: 200_000 }, (_, index) => index);
+    let lines = 0;
+    const io = { out: () => void lines++ } as unknown as CliIo;
+    printEntries({ io, json: false }, days, [["DAY", (day) => day]], "none");
+    assert.equal(lines, days.length + 1);
+  });
+
   it("lists, bills and imports them", { timeout }, async () => {
     await makeFleet();
     const { master, program } = await startServe(start, folder);

@@ -66,6 +66,18 @@ describe("listenOnAll", () => {
     assert.deepEqual(open, []);
   });
 
+  it("takes a free port instead where it may, once", async () => {
+    const taken = ({ port }: HostPort): ErrorCode | undefined => port === 8443 ? "address_in_use" : undefined;
+    const { open, listen } = machine(taken);
+    await listenOnAll("listen", [V6], listen, { ...REPLACEABLE, otherPort: true });
+    assert.deepEqual(open, ["[::]:0"]);
+    const old = machine((at) => noIpv6(at) ?? taken(at));
+    await listenOnAll("listen", [V6], old.listen, { ...REPLACEABLE, otherPort: true });
+    assert.deepEqual(old.open, ["0.0.0.0:0"]);
+    const { listen: full } = machine(() => "address_in_use");
+    await assert.rejects(listenOnAll("listen", [V6], full, { otherPort: true }), { code: "address_in_use" });
+  });
+
   it("names the flag that helps where an address can't be used", async () => {
     for (const code of ["address_in_use", "connection_refused"] as const) {
       await assert.rejects(listenOnAll("master-listen", [V4], machine(() => code).listen), {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, describe, it } from "node:test";
@@ -43,14 +44,14 @@ const environment = (): NodeJS.ProcessEnv => {
   return { ...Object.fromEntries(plain), NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
 };
 
-function run(args: readonly string[]): Promise<{ code: number; out: string; err: string }> {
+function run(args: readonly string[], cwd = ROOT): Promise<{ code: number; out: string; err: string }> {
   return new Promise((resolve) => {
     // By a shell's variable: to a Deno that it sees itself start without a permission flag, Deno gives all permissions.
     const words = ["-c", 'exec "$PROGRAM" "$@"', "sh", ...args];
     const child = execFile(
       "sh",
       words,
-      { cwd: ROOT, env: { ...environment(), PROGRAM: deno } },
+      { cwd, env: { ...environment(), PROGRAM: deno } },
       (error, out, err) => {
         resolve({ code: error === null ? 0 : Number(error.code), out, err });
       },
@@ -74,23 +75,37 @@ describe("permissionSetOf", () => {
     assert.ok(Object.keys(REASONS).every((name) => name in (sets.default ?? {})));
   });
 
-  it("name every environment variable that the program reads", async () => {
-    const sets = Object.values(await permissionSets());
-    const [first] = sets;
-    for (const { env } of sets) assert.deepEqual(env, first?.env);
+  it("name every environment variable that the program reads, and grant a command no other's", async () => {
+    const sets = await permissionSets();
+    const { allow } = sets.default!.env;
     const allowed = (name: string) =>
-      first?.env.allow.some((known) =>
-        known.endsWith("*") ? name.startsWith(known.slice(0, -1)) : name === known
-      );
+      allow.some((known) => known.endsWith("*") ? name.startsWith(known.slice(0, -1)) : name === known);
     for (const entry of await readdir(join(ROOT, "src"), { recursive: true, withFileTypes: true })) {
       if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
       const text = await readFile(join(entry.parentPath, entry.name), "utf8");
       for (const [, name = ""] of text.matchAll(/\benv\??\.([A-Z][A-Z0-9_]+)\b/g)) {
-        assert.ok(
-          allowed(name),
-          `${entry.name} reads ${name}, which deno.json's permission sets don't allow`,
-        );
+        assert.ok(allowed(name), `${entry.name} reads ${name}, which deno.json's default set doesn't allow`);
       }
+    }
+    // What a command does without: the rest is the default set's.
+    const proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
+    const temporary = ["TMPDIR", "TMP", "TEMP"];
+    const manager = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+    const visitors = ["MULTIPLEXER_*", "SSLKEYLOGFILE"];
+    const agentsOwn = ["networkInterfaces", "ca"];
+    const without: Readonly<Record<string, readonly string[]>> = {
+      agent: temporary,
+      edge: [...proxies, ...temporary, ...agentsOwn],
+      master: [...visitors, ...proxies, ...temporary, ...agentsOwn],
+      tools: [
+        ...[...visitors, "OTEL_*", ...manager, ...proxies, ...temporary],
+        ...[...agentsOwn, "systemMemoryInfo"],
+      ],
+    };
+    const grants = ({ env, sys }: PermissionSet) => [...env.allow, ...sys];
+    for (const [name, lacking] of Object.entries(without)) {
+      const expected = grants(sets.default!).filter((each) => !lacking.includes(each));
+      assert.deepEqual(grants(sets[name]!), expected, name);
     }
   });
 
@@ -124,8 +139,8 @@ describe("deno run mod.ts", { skip: deno === undefined && "deno isn't on PATH" }
       assert.doesNotMatch(err, /\bat .*:\d+:\d+|NotCapable/);
       assert.ok(err.split("\n").length < 24, err);
       const line = /^ {2}deno (run .*)$/m.exec(err)?.[1] ?? "";
-      assert.equal(line, "run -P=tools mod.ts keygen");
-      const worked = await run(line.split(" "));
+      assert.equal(line, `run -P=tools ${join(ROOT, "mod.ts")} keygen`);
+      const worked = await run(line.split(" "), tmpdir());
       assert.equal(worked.code, 0, worked.err);
       assert.match(worked.out, /^[\w-]{43}=\n$/);
     },
@@ -176,7 +191,7 @@ describe("deno run mod.ts", { skip: deno === undefined && "deno isn't on PATH" }
       assert.equal(questions, asks, child.seen);
       if (asks > 0) {
         for (const reason of Object.values(REASONS)) assert.ok(child.seen.includes(reason), reason);
-        assert.match(child.seen, /To grant them without questions: deno run -P mod\.ts demo/);
+        assert.match(child.seen, /To grant them without questions: deno run -P \S+mod\.ts demo/);
       }
       child.removeAllListeners("close");
       const closed = new Promise((resolve) => child.once("close", resolve));

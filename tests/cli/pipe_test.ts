@@ -8,6 +8,7 @@ import { after, before, beforeEach, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { denoFlags } from "../support/deno_flags.ts";
+import { freePorts } from "../support/free_ports.ts";
 
 const timeout = 60_000;
 const MAIN = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), "mod.ts");
@@ -287,7 +288,9 @@ describe("pipe", () => {
     const options = { env: {}, input: bytes(8) };
     assert.equal((await send(to, ["--credentials-file", "credentials"], options).ended).code, 0);
     assert.equal((await receiver.ended).code, 0);
-    const late = await send(to, ["--credentials-file", "credentials"], options).ended;
+    // Not the receiver's port: somebody else may have been given it meanwhile.
+    const nowhere = `127.0.0.1:${await freePorts(1)}`;
+    const late = await send(nowhere, ["--credentials-file", "credentials"], options).ended;
     assert.equal(late.code, 1);
     assert.match(late.stderr, /^error: Cannot connect/);
   });

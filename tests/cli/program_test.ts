@@ -226,6 +226,21 @@ describe("demo", () => {
     assert.equal(await program.ended, 0);
     await assert.rejects(stat(file), "the certificate's file is gone");
   });
+
+  it("takes free ports where its own are in use, and says so", { timeout }, async () => {
+    // Where somebody else has them already, they are in use too.
+    const others = await Promise.all([8443, 8080].map(async (port) => {
+      const other = createServer().listen(port, "127.0.0.1");
+      await new Promise((resolve) => other.once("listening", resolve).once("error", resolve));
+      return other;
+    }));
+    const program = start(["demo"]);
+    const [, line = ""] = await program.seen(/^ *(curl --cacert \S+ https:\S+)$/m);
+    assert.match(program.stdout, /^ *edge .*:\d+ \(port 8443 is in use\)$/m);
+    assert.match(program.stdout, /^ *session master +http:\S+:\d+ \(port 8080 is in use\)$/m);
+    assert.match(await shell(`${line} --silent --show-error`), /Hello from behind the tunnel/);
+    for (const other of others) other.close();
+  });
 });
 
 describe("agent", () => {

@@ -139,12 +139,12 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     assert.deepEqual(await store.hostnameOwner(taken), { owner: "agent:agent_a", tenant: "default" });
     await add(store, someAgent("c", { hostnames: ["group.example.org"], group: "g" }));
     await add(store, someAgent("d", { hostnames: ["group.example.org"], group: "g" }));
-    await store.removeAgent("agent_c", entry("agent.removed"));
+    await store.removeAgent("agent_c", undefined, entry("agent.removed"));
     await assert.rejects(
       add(store, someAgent("e", { hostnames: ["group.example.org"] })),
       conflict("hostnames", "group.example.org"),
     );
-    await store.removeAgent("agent_d", entry("agent.removed"));
+    await store.removeAgent("agent_d", undefined, entry("agent.removed"));
     await add(store, someAgent("f", { hostnames: ["group.example.org"] }));
   });
 
@@ -329,6 +329,7 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     );
     await store.removeAgent(
       "agent_a",
+      undefined,
       entry("agent.removed", "agent_a", { tenant: "default", detail: { why: "gone" } }),
     );
     const { items } = await store.audit({ limit: 10 });
@@ -360,7 +361,7 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     const last = await store.lastChange();
     assert.deepEqual(await store.changesSince(last), []);
     assert.deepEqual(await store.rulings(), [{ agent: agent.id, blocked: true, generation: 1 }]);
-    await store.removeAgent(agent.id, entry("agent.removed"));
+    await store.removeAgent(agent.id, undefined, entry("agent.removed"));
     assert.deepEqual(await store.rulings(), [{ agent: agent.id, blocked: true, generation: 0 }]);
     // Who was away for long gets everything afresh.
     await store.sweep(NOW_MS + 2 * DAY_MS);
@@ -407,7 +408,7 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
       ["2026-11-28", "a", 7, 1],
     ]);
     assert.equal((await store.monthUsed(["agent_a", "agent_b"], "2026-11")).get("agent_a"), 3 * 22);
-    await store.removeAgent("agent_a", entry("agent.removed"));
+    await store.removeAgent("agent_a", undefined, entry("agent.removed"));
     assert.equal((await store.usage({ from: "2026-11-01", to: "2026-11-30" }))[0]?.name, "a");
   });
 
@@ -416,6 +417,22 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     const outcomes = await Promise.all(Array.from({ length: 6 }, () => store.applyReport(first, NOW_MS)));
     assert.equal(outcomes.filter((applied) => applied).length, 1);
     assert.equal((await store.monthUsed(["agent_a"], "2026-11")).get("agent_a"), 2);
+  });
+
+  test("a fresh report in parts ends only the sessions that no part lists", async (store) => {
+    const sessions = ["s1", "s2", "s3"].map((id, i) => live(id, `agent_${i}`));
+    await store.applyReport(report(1, { fresh: true, sessions }), NOW_MS);
+    await store.applyReport(report(1, { edge: "edge-2", sessions: [live("other", "agent_9")] }), NOW_MS);
+    const first = report(2, { fresh: true, sessions: [live("s4", "agent_4")], following: ["s2", "s5"] });
+    assert.equal(await store.applyReport(first, NOW_MS), true);
+    const ids = async () => (await store.sessions({ limit: 9 })).items.map(({ id }) => id).sort();
+    assert.deepEqual(await ids(), ["other", "s2", "s4"]);
+    const second = report(3, { sessions: [live("s2", "agent_1"), live("s5", "agent_5")] });
+    assert.equal(await store.applyReport(second, NOW_MS), true);
+    assert.equal(await store.applyReport(first, NOW_MS), false);
+    assert.deepEqual(await ids(), ["other", "s2", "s4", "s5"]);
+    assert.equal((await store.contact("agent_1"))?.seenAtMs, undefined, "it was never gone");
+    assert.equal((await store.contact("agent_0"))?.seenAtMs, NOW_MS);
   });
 
   test("ends the sessions of an edge that is silent at two looks", async (store) => {
@@ -476,6 +493,66 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     while (await store.forget(before, 2)) { /* there is more */ }
     assert.deepEqual(await left(), { audit: ["k4", "k3"], usage: ["a28", "b28"] });
     assert.equal(await store.forget(before, 2), false);
+  });
+
+  test("removes an agent of one revision only where it has that one", async (store) => {
+    const agent = someAgent("a");
+    await add(store, agent);
+    const changed = { ...agent, revision: 2, notes: "2" };
+    const outcomes = await Promise.allSettled([
+      store.changeAgent(changed, undefined, entry("agent.changed")),
+      store.removeAgent(agent.id, 1, entry("agent.removed")),
+    ]);
+    assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1, "one of the two");
+    const left = await store.agent(agent.id);
+    if (left !== undefined) {
+      await assert.rejects(store.removeAgent(agent.id, 1, entry("agent.removed")), conflict("revision"));
+      assert.deepEqual(await store.agent(agent.id), changed, "nothing of it is removed");
+      assert.ok(await store.removeAgent(agent.id, 2, entry("agent.removed")));
+    }
+    assert.equal(await store.agent(agent.id), undefined);
+    assert.equal(await store.removeAgent(agent.id, 2, entry("agent.removed")), false);
+  });
+
+  test("adds up usage by day and by agent, those with the most first", async (store) => {
+    await add(store, someAgent("a"));
+    const used = (agent: string, day: string, bytes: number, tenant = "default") => ({
+      ...{ agent, day, tenant, streams: 1, connectedMs: 5, bytesToAgent: bytes, bytesToVisitor: 2 * bytes },
+    });
+    const usage = [
+      used("agent_a", "2026-11-26", 1),
+      used("agent_a", "2026-11-27", 10),
+      used("agent_a", "2026-11-28", 1),
+      used("hostname:b.example.org", "2026-11-27", 100),
+      used("agent_c", "2026-11-28", 2 ** 50, "other"),
+    ];
+    await store.applyReport(report(1, { usage }), NOW_MS);
+    const query = { from: "2026-11-27", to: "2026-11-28" };
+    const sum = (bytes: number, count: number) => ({
+      ...{ bytesToAgent: bytes, bytesToVisitor: 2 * bytes, streams: count, connectedMs: 5 * count },
+    });
+    const tenant = "default";
+    assert.deepEqual(await store.usageByDay({ ...query, tenant }), [
+      { day: "2026-11-27", ...sum(110, 2) },
+      { day: "2026-11-28", ...sum(1, 1) },
+    ]);
+    assert.deepEqual(await store.usageByDay({ ...query, agent: "agent_c" }), [
+      { day: "2026-11-28", ...sum(2 ** 50, 1) },
+    ]);
+    assert.deepEqual(await store.usageByAgent({ ...query, tenant }, 9), {
+      items: [
+        { agent: "hostname:b.example.org", name: "b.example.org", ...sum(100, 1) },
+        { agent: "agent_a", name: "a", ...sum(11, 2) },
+      ],
+      count: 2,
+    });
+    const most = await store.usageByAgent(query, 1);
+    assert.deepEqual([most.items.map(({ agent }) => agent), most.count], [["agent_c"], 3]);
+    assert.deepEqual(await store.usageByAgent({ from: "2026-01-01", to: "2026-01-31" }, 9), {
+      items: [],
+      count: 0,
+    });
+    assert.deepEqual(await store.usageByDay({ from: "2026-01-01", to: "2026-01-31" }), []);
   });
 
   test("adds up what there is now, and what was moved since a day", async (store) => {

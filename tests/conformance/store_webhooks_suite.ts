@@ -167,7 +167,7 @@ export function storeWebhooksSuite(open: () => Promise<Store>, skip: string | fa
     await store.reportCertificates("agent_a", [renewed]);
     await store.noteTime(long.notAfterMs - CERTIFICATE_WARNING_MS);
     assert.equal((await events(store)).length, 2);
-    await store.removeAgent("agent_a", entry("agent.removed"));
+    await store.removeAgent("agent_a", undefined, entry("agent.removed"));
     await store.noteTime(NOW_MS + 900 * DAY_MS);
     assert.equal((await events(store)).length, 2);
   });

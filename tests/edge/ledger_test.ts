@@ -65,6 +65,19 @@ describe("EdgeLedger: limits at the edge", () => {
     await test.assertNothingLeft();
   });
 
+  it("one of two logins at once is refused where there may be one session", async () => {
+    const test = await start();
+    const extra = claim({ limits: { sessions: 1 } });
+    const logins = ["a.test", "b.test"].map((hostname) =>
+      test.begin(test.token({ hostname, extra })).dialled
+    );
+    await test.network.settle(Promise.allSettled(logins));
+    await test.advance(100);
+    assert.equal(await test.refusals("agent", "limit_exceeded"), 1);
+    assert.match(test.logged("limit_exceeded").message, /its limit of 1 sessions at this edge/);
+    await test.assertNothingLeft();
+  });
+
   for (const direction of ["to the agent", "to the visitor"] as const) {
     it(`bytes a second ${direction} come at the rate that is set, within 3 %, and none is lost`, {
       timeout: 60_000,

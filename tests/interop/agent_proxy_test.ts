@@ -13,7 +13,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Program, programStarter, startServe } from "../cli/program.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { freePorts } from "../support/free_ports.ts";
-import { findProgram, skipWithout, type SystemProgram } from "../support/system_programs.ts";
+import { until } from "../support/until.ts";
+import { findProgram, skipWithout, type SystemProgram, untilListening } from "../support/system_programs.ts";
 
 const timeout = 90_000;
 const start = programStarter();
@@ -53,18 +54,8 @@ async function startProxy(name: SystemProgram, args: readonly string[], port: nu
   children.push(child);
   let text = "";
   for (const output of [child.stdout, child.stderr]) output.on("data", (part) => text += String(part));
-  for (let tries = 0; tries < 200; tries++) {
-    const socket = connect(port, "127.0.0.1");
-    const listens = await new Promise<boolean>((resolve) => {
-      socket.once("connect", () => resolve(true));
-      socket.once("error", () => resolve(false));
-    });
-    socket.destroy();
-    if (listens) return () => text;
-    if (child.exitCode !== null) break;
-    await delay(50);
-  }
-  throw new Error(`${name} doesn't listen: ${text}`);
+  await untilListening(child, port, () => text);
+  return () => text;
 }
 
 /** An agent that goes through the proxy serves a visitor. */
@@ -129,7 +120,7 @@ visible_hostname localhost
       const connects = async (to: string, times: number) => {
         const pattern = new RegExp(`CONNECT (?:localhost|127\\.0\\.0\\.1):${to} `, "g");
         const found = () => [...readFileSync(logFile, "utf8").matchAll(pattern)].length;
-        for (let tries = 0; tries < 100 && found() < times; tries++) await delay(50);
+        await until(() => found() >= times);
         assert.equal(found(), times, to);
       };
       const masterPort = new URL(master).port;

@@ -4,7 +4,6 @@ import { transportsOf } from "../support/transports.ts";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -22,7 +21,7 @@ import { createToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
 import { freePorts } from "../support/free_ports.ts";
-import { findProgram, skipWithout } from "../support/system_programs.ts";
+import { findProgram, skipWithout, untilListening } from "../support/system_programs.ts";
 import { FERNET_KEY } from "../support/tunnel.ts";
 
 const timeout = 60_000;
@@ -69,18 +68,7 @@ async function start(program: string, args: readonly string[], port: number): Pr
   children.push(child);
   let errors = "";
   child.stderr.on("data", (part) => errors += String(part));
-  for (let tries = 0; tries < 100; tries++) {
-    const socket = createConnection(port, "127.0.0.1");
-    const listens = await new Promise<boolean>((resolve) => {
-      socket.once("connect", () => resolve(true));
-      socket.once("error", () => resolve(false));
-    });
-    socket.destroy();
-    if (listens) return;
-    if (child.exitCode !== null) break;
-    await delay(50);
-  }
-  throw new Error(`${program} doesn't listen: ${errors}`);
+  await untilListening(child, port, () => errors);
 }
 
 async function serve(port: number, proxyProtocol: 1 | 2): Promise<{ agent: Agent; table: ServiceTable }> {

@@ -10,6 +10,7 @@ import { EdgeHub } from "../../src/master/edge_hub.ts";
 import { KeyRing } from "../../src/master/key_ring.ts";
 import { Management } from "../../src/master/management.ts";
 import { openStore } from "../../src/master/store/sql_store.ts";
+import type { Store } from "../../src/master/store/store.ts";
 import { type AgentKeys, makeAgentKeys, signAgentProof } from "../../src/protocol/token/agent_proof.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
 import { ADMIN_KEY, FERNET_KEY, handClock, testMaster, WALL_MS } from "./helpers.ts";
@@ -22,12 +23,12 @@ export interface Answer {
   readonly body: any;
 }
 
-/** A master with a store in memory; close it. */
-export async function managedMaster(options: Partial<MasterOptions> = {}) {
+/** A master with a store, in memory unless another is given; close it. */
+export async function managedMaster(options: Partial<MasterOptions> = {}, given?: Store) {
   const { clock: still } = handClock();
   const time = { ms: WALL_MS };
   const clock = { ...still, wallMs: () => time.ms };
-  const store = await openStore(":memory:");
+  const store = given ?? await openStore(":memory:");
   const ring = new FernetRing([FERNET_KEY]);
   const keys = new KeyRing(ring, [FERNET_KEY]);
   const hub = new EdgeHub({ store, keys, clock, log: silentLogger });

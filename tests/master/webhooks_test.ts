@@ -7,19 +7,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it } from "node:test";
-import { EVENT_TYPES, type MasterEvent } from "../../src/master/model.ts";
+import { EVENT_TYPES, type MasterEvent, type WebhookDelivery } from "../../src/master/model.ts";
 import { openStore } from "../../src/master/store/sql_store.ts";
 import { WEBHOOK_WAITING_MAX } from "../../src/master/store/webhook_store.ts";
 import { webhookFetch, webhookUrlFault } from "../../src/master/webhooks/destination.ts";
-import { WEBHOOK_LEASE_MS, WebhookSender } from "../../src/master/webhooks/sender.ts";
+import { WEBHOOK_LEASE_MS, WEBHOOK_TIMEOUT_MS, WebhookSender } from "../../src/master/webhooks/sender.ts";
 import { webhookSecretFault } from "../../src/master/webhooks/signature.ts";
 import { WEBHOOKS_MAX } from "../../src/master/webhooks/webhooks.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
+import type { Conn } from "../../src/runtime/port.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
 import { NetworkSet } from "../../src/wire/ip/networks.ts";
 import { isPublicAddress } from "../../src/wire/ip/public_networks.ts";
 import { live, report } from "../conformance/store_suite.ts";
+import { VirtualClock } from "../support/virtual_clock.ts";
 import { handClock, WALL_MS } from "./helpers.ts";
 import { enrolledAgent, managedMaster } from "./managed.ts";
 
@@ -283,6 +285,37 @@ describe("webhookUrlFault and webhookFetch", () => {
 });
 
 describe("WebhookSender", () => {
+  for (const step of ["name resolution", "connection", "TLS handshake"] as const) {
+    it(`an attempt ends in time whose ${step} takes for ever`, async () => {
+      const clock = new VirtualClock();
+      const never = new Promise<never>(() => {});
+      let aborted = 0;
+      const conn = {
+        ...{ attach() {}, write: () => true, pause() {}, resume() {}, end() {}, release() {} },
+        abort: () => void aborted++,
+      } as unknown as Conn;
+      const send = webhookFetch({
+        clock,
+        resolve: () => step === "name resolution" ? never : Promise.resolve(["1.1.1.1"]),
+        dial: () => step === "connection" ? never : Promise.resolve(conn),
+      }, undefined);
+      const store = await openStore(":memory:");
+      const sender = new WebhookSender({ store, clock, log: silentLogger, fetch: send });
+      try {
+        await withHook(store);
+        const sent = sender.sendNow("hook_1", tell());
+        let outcome: WebhookDelivery | undefined;
+        void sent.then((settled) => outcome = settled);
+        assert.ok(await clock.settle(() => outcome !== undefined, 2 * WEBHOOK_TIMEOUT_MS));
+        assert.ok(clock.nowMs() <= WEBHOOK_TIMEOUT_MS + 1_000, `${clock.nowMs()} ms`);
+        assert.equal(outcome?.state, "waiting");
+        if (step === "TLS handshake") assert.ok(aborted > 0);
+      } finally {
+        await store.close();
+      }
+    });
+  }
+
   it("are signed as Standard Webhooks 1.0 says, and posted to a server that stands", async () => {
     // The specification's own example of a secret; the signature is worked out here by hand.
     const runtime = await currentRuntime();

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { parseAllDocuments } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import { buildFor, thisMachine } from "../../packaging/build.ts";
 import { SETTINGS } from "../../src/config/settings.ts";
 import { Program } from "../cli/program.ts";
@@ -61,7 +61,7 @@ describe("packaging", () => {
     }
   });
 
-  it("lets Home Assistant's watchdog ask where the add-on listens", async () => {
+  it("has an add-on for Home Assistant that uses its options, and listens where the watchdog asks", async () => {
     const [config, script] = await Promise.all(
       ["config.yaml", "run.sh"].map((name) => readFile(join(PACKAGING, "home-assistant", name), "utf8")),
     );
@@ -69,6 +69,12 @@ describe("packaging", () => {
     assert.match(config!, /^host_network: true$/m);
     assert.equal(host, "172.30.32.1", "the supervisor can't reach another address of the host's network");
     assert.match(config!, new RegExp(`^watchdog: http://\\[HOST\\]:\\[PORT:${port}\\]/healthz$`, "m"));
+    // Each option is used, and none that the user can't set.
+    const { options, schema } = parse(config!);
+    const used = new Set(
+      [...script!.matchAll(/bashio::config(?:\.require)? (\w+)/g)].map(([, name]) => name),
+    );
+    assert.deepEqual([Object.keys(options), Object.keys(schema)], [[...used], [...used]]);
   });
 
   it("gives every container no rights, a read-only file system and probes", async () => {

@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { ACCEPT_BURST } from "../../src/runtime/deno/accept_pace.ts";
-import { HandleConn } from "../../src/runtime/deno/handle_conn.ts";
+import { HandleConn, type HandleShared } from "../../src/runtime/deno/handle_conn.ts";
 import { listenOnHandle, LOOK_MS } from "../../src/runtime/deno/handle_listener.ts";
 import { SystemSockets } from "../../src/runtime/deno/system_sockets.ts";
 import {
@@ -15,6 +15,7 @@ import {
   TcpHandles,
   type TcpRequest,
 } from "../../src/runtime/deno/tcp_handles.ts";
+import { DescriptorGuard } from "../../src/runtime/descriptors.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { makeShared } from "../support/runtime_shared.ts";
 import { until } from "../support/until.ts";
@@ -107,9 +108,9 @@ function handlesOf(make: () => FakeHandle): TcpHandles {
   );
 }
 
-function connected(sockets?: SystemSockets) {
+function connected(sockets?: SystemSockets, more: Partial<HandleShared> = {}) {
   const handle = new FakeHandle();
-  const shared = { ...makeShared(), handles: handlesOf(() => handle), sockets };
+  const shared = { ...makeShared(), handles: handlesOf(() => handle), sockets, ...more };
   const conn = new HandleConn(handle as unknown as TcpHandle, REMOTE, shared);
   const events: unknown[] = [];
   conn.attach({
@@ -187,6 +188,29 @@ describe("HandleConn", () => {
 });
 
 describe("DirectWriter", () => {
+  it("takes no descriptor where accepted connections need those that are left, and counts the one that it takes", () => {
+    let open = 80;
+    let nowMs = 0;
+    const descriptors = new DescriptorGuard({
+      limit: () => 100,
+      open: () => open,
+      nowMs: () => nowMs += 100,
+    });
+    const library = { send: (_: number, bytes: Bytes) => bytes.length, close: () => 0 };
+    const sends = () => {
+      const { handle, conn } = connected(new SystemSockets(library), { descriptors });
+      handle.room = 0;
+      conn.write(new Uint8Array(64 * KiB));
+      return handle.writing === undefined;
+    };
+    // The last sixteen stay free.
+    assert.deepEqual([sends(), sends(), sends(), sends()], [true, true, true, true]);
+    open = 84;
+    assert.equal(sends(), false);
+    open = 83;
+    assert.equal(sends(), true);
+  });
+
   it("isn't used once it was closed, whatever arrives and is written in which order", () => {
     const steps = [
       "arrive",

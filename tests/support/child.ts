@@ -78,7 +78,7 @@ export class LineChild {
    * The first event that matches, among those that came and haven't been taken and those to come; it is taken by this
    * call. Rejects when the child ends first, or after `timeoutMs`.
    */
-  next(matches: (event: ChildEvent) => boolean, timeoutMs = 15_000): Promise<ChildEvent> {
+  next(matches: (event: ChildEvent) => boolean, timeoutMs = 30_000): Promise<ChildEvent> {
     const index = this.#events.findIndex(matches);
     if (index >= 0) return Promise.resolve(this.#events.splice(index, 1)[0]!);
     if (this.#over) return Promise.reject(this.#failure("it has ended"));
@@ -116,7 +116,7 @@ export class LineChild {
   }
 
   /** Ends its stdin, asks it to end by `signal`, and kills it after `graceMs`. Resolves when it is gone. */
-  async stop(signal: "SIGTERM" | "SIGINT" = "SIGTERM", graceMs = 3_000): Promise<void> {
+  async stop(signal: "SIGTERM" | "SIGINT" = "SIGTERM", graceMs = 10_000): Promise<void> {
     if (!this.#over) {
       this.#child.stdin.end();
       this.#child.kill(signal);

@@ -7,6 +7,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { DAY_MS } from "../../src/calendar.ts";
 import { type Setting, SETTINGS } from "../../src/config/config.ts";
 import { configJsonSchema } from "../../src/config/json_schema.ts";
 import { SERVICE_METRICS } from "../../src/agent/services/metrics.ts";
@@ -121,13 +122,15 @@ function metricsTable(): string {
  */
 async function limitsTable(): Promise<string> {
   const limit =
-    /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n(?:export )?const ([A-Z][A-Z_\d]*(?:_MS|_S|_BYTES|_MAX|_LENGTH|_DAYS|_TICKS|_RECORDS)) = ([\d_.*+ ]+);/g;
+    /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n(?:export )?const ([A-Z][A-Z_\d]*(?:_MS|_S|_BYTES|_MAX|_LENGTH|_DAYS|_TICKS|_RECORDS)) = ((?:[\d_.*+ ]|DAY_MS)+);/g;
   const rows: string[][] = [];
   for (const entry of await readdir(join(ROOT, "src"), { recursive: true, withFileTypes: true })) {
     if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
     const path = join(entry.parentPath, entry.name);
     const file = relative(ROOT, path).replaceAll("\\", "/");
     for (const [, comment, name, expression] of (await readFile(path, "utf8")).matchAll(limit)) {
+      // A unit, not a limit.
+      if (name === "DAY_MS") continue;
       const meaning = comment!.replace(/^\s*\* ?/gm, " ").replace(/\s+/g, " ").trim();
       rows.push([meaning, figure(name!, arithmetic(expression!)), `\`${name}\``, `\`${file}\``]);
     }
@@ -171,7 +174,8 @@ async function errorsTable(): Promise<string> {
 
 /** The value of sums and products of whole numbers and decimals. */
 function arithmetic(expression: string): number {
-  const number = (text: string) => Number(text.trim().replaceAll("_", ""));
+  const number = (text: string) =>
+    text.trim() === "DAY_MS" ? DAY_MS : Number(text.trim().replaceAll("_", ""));
   const product = (text: string) => text.split("*").map(number).reduce((a, b) => a * b);
   return expression.split("+").map(product).reduce((a, b) => a + b);
 }

@@ -1,5 +1,6 @@
 /**
- * Ports that nothing has open just now.
+ * Ports that nothing has open just now, and that stay so: the system gives them to nobody who doesn't ask for them. The
+ * port of a listener that was closed may be given to another test at once.
  *
  * @module
  */

@@ -6,10 +6,10 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { chmod, chown, mkdtemp, readdir, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { freePorts } from "./free_ports.ts";
 import { exists, isCi, madeOnce, output } from "./made_once.ts";
 
 /** The package of binaries, for those who have no PostgreSQL. */
@@ -54,7 +54,7 @@ export async function startPostgres(): Promise<PostgresServer> {
     "--locale=C",
   ]);
   for (let attempt = 0;; attempt++) {
-    const port = await freePort();
+    const port = await freePorts(1);
     try {
       const child = await start(as, join(bin, "postgres"), data, folder, port);
       return server(child, folder, port);
@@ -182,14 +182,4 @@ async function binaries(): Promise<string> {
     for (const name of await readdir(bin)) await chmod(join(bin, name), 0o755);
   });
   return join(made, "native", "bin");
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const listener = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = listener.address() as { port: number };
-      listener.close(() => resolve(port));
-    });
-    listener.once("error", reject);
-  });
 }

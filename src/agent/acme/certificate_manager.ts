@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { exportJWK, generateKeyPair, type JWK } from "jose";
+import { DAY_MS } from "../../calendar.ts";
 import type { Identity } from "../../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { Clock, Timer } from "../../runtime/port.ts";
@@ -41,7 +42,7 @@ export const CERTIFICATE_WAIT_MS = 10_000;
 export const RENEWAL_CHECK_MS = 6 * 3600_000;
 /** Shortest interval, whatever the authority requests; the longest is a day. */
 const RENEWAL_CHECK_MIN_MS = 60_000;
-const RENEWAL_CHECK_MAX_MS = 24 * 3600_000;
+const RENEWAL_CHECK_MAX_MS = DAY_MS;
 /** The fraction of its lifetime after which a certificate is renewed if the authority gives no window. */
 const RENEW_AT = 2 / 3;
 /** First interval between polls of an order. */

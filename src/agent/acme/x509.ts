@@ -4,6 +4,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { DAY_MS } from "../../calendar.ts";
 import type { Identity } from "../../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { certificateId } from "./acme_client.ts";
@@ -11,7 +12,7 @@ import { certificateId } from "./acme_client.ts";
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 /** RFC 8737 §6.1: acmeIdentifier. */
 const ACME_IDENTIFIER = "1.3.6.1.5.5.7.1.31";
-const CHALLENGE_VALID_MS = 24 * 3600 * 1000;
+const CHALLENGE_VALID_MS = DAY_MS;
 
 /** The contents of a certificate. */
 export interface CertificateDetails {

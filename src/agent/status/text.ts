@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { DAY_MS } from "../../calendar.ts";
 import type { StatusReport } from "./report.ts";
 
 /** The report as lines of text. */
@@ -75,7 +76,7 @@ export function statusText(report: StatusReport): string[] {
 
 /** A duration in its two largest units. */
 export function span(ms: number): string {
-  const units = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1_000]] as const;
+  const units = [["d", DAY_MS], ["h", 3_600_000], ["min", 60_000], ["s", 1_000]] as const;
   const first = units.findIndex(([, unitMs]) => ms >= unitMs);
   if (first < 0) return "0 s";
   const [unit, unitMs] = units[first]!;

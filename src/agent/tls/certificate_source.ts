@@ -5,6 +5,7 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { createSecureContext, type SecureContext } from "node:tls";
+import { DAY_MS } from "../../calendar.ts";
 import { type Identity, makeCertificate } from "../../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { Clock } from "../../runtime/port.ts";
@@ -20,7 +21,6 @@ import type { CertificateFiles } from "../services/service.ts";
 export const CERTIFICATE_FILES_CHECK_MS = 5_000;
 /** Lifetime of a self-signed certificate; it is renewed when a tenth of it is left. */
 const SELF_SIGNED_DAYS = 90;
-const DAY_MS = 24 * 3600_000;
 
 /** Provides certificates for the names of one service. */
 export interface CertificateSource {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { DAY_MS } from "../../calendar.ts";
 import { AGENT, EDGES, MANAGE, optional, setting, toggle } from "../setting.ts";
 import * as value from "../values.ts";
 import { TRANSPORTS } from "../../transport/names.ts";
@@ -121,7 +122,7 @@ export const AGENT_SETTINGS = {
     description:
       "Ends visitors' connections that carry no byte in either direction for this time, such as 90s or 2h.",
     commands: [...EDGES, ...AGENT],
-    schema: value.duration(30_000, 7 * 86_400_000),
+    schema: value.duration(30_000, 7 * DAY_MS),
   }),
   accessLog: optional({
     flag: "access-log",

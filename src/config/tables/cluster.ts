@@ -3,12 +3,13 @@
  *
  * @module
  */
+import { DAY_MS } from "../../calendar.ts";
 import { EDGES_PER_AGENT_MAX } from "../../wire/token/route_group.ts";
 import { AGENT, EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
 /** 100 years: no limit, in a number that every timer and message takes. */
-const DRAIN_MAX_MS = 36_500 * 86_400_000;
+const DRAIN_MAX_MS = 36_500 * DAY_MS;
 
 /** Processes and machines that together form one edge. */
 export const CLUSTER = {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { DAY_MS } from "../../calendar.ts";
 import { EDGES, KEY_HOLDERS, MASTERS, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../master/limits.ts";
@@ -98,7 +99,7 @@ export const KEYS = {
     flag: "oidc-reader",
     placeholder: "CLAIM=VALUE",
     default: [],
-    description: "Gives them the scope read.",
+    description: "Gives the scope read to people and programs whose claim has this value.",
     commands: MASTERS,
     schema: value.many(value.claimValue),
   }),
@@ -107,7 +108,7 @@ export const KEYS = {
     placeholder: "SCOPE",
     default: ["profile", "email"],
     description:
-      "Scopes requested from the provider at login besides openid; some need groups for that claim.",
+      "Scopes requested from the provider at login besides openid. Some providers send groups only if it is requested.",
     commands: MASTERS,
     schema: value.many(value.path),
   }),
@@ -175,7 +176,7 @@ export const KEYS = {
     placeholder: "TIME",
     description: "How long the session master keeps audit log entries, such as 365d. Default: forever.",
     commands: MASTERS,
-    schema: value.duration(24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
+    schema: value.duration(DAY_MS, 100 * 366 * DAY_MS),
   }),
   usageRetention: optional({
     flag: "usage-retention",
@@ -184,7 +185,7 @@ export const KEYS = {
       "How long the session master keeps daily usage, such as 400d; at least 62d, because monthly limits depend on " +
       "it. Default: forever.",
     commands: MASTERS,
-    schema: value.duration(62 * 24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
+    schema: value.duration(62 * DAY_MS, 100 * 366 * DAY_MS),
   }),
   webhookNetworks: setting({
     flag: "webhook-networks",

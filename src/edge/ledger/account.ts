@@ -3,10 +3,11 @@
  *
  * @module
  */
+import { DAY_MS, dayOf, monthOf } from "../../calendar.ts";
 import { SallyportError } from "../../errors.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Session } from "../../transport/port.ts";
-import { dayOf, type ReportedUsage } from "../../wire/control/control_messages.ts";
+import type { ReportedUsage } from "../../wire/control/control_messages.ts";
 import { NetworkSet } from "../../wire/ip/networks.ts";
 import type { AgentClaim } from "../../wire/token/agent_claim.ts";
 import type { StreamLimits } from "./limited_stream.ts";
@@ -15,8 +16,6 @@ import { TokenBucket } from "./token_bucket.ts";
 type Used = Omit<ReportedUsage, "agent" | "tenant" | "day">;
 type Counted = { -readonly [Name in keyof Used]: Used[Name] };
 
-const DAY_MS = 86_400_000;
-
 /** Limits and usage of one agent, shared by its sessions. */
 export class Account implements StreamLimits {
   readonly agent: string;
@@ -24,8 +23,8 @@ export class Account implements StreamLimits {
   readonly clock: Clock;
   toAgent: TokenBucket | undefined;
   toVisitor: TokenBucket | undefined;
-  /** Sessions at this edge. */
-  readonly #sessions = new Set<Session>();
+  /** Sessions at this edge, with their hostnames. */
+  readonly #sessions = new Map<Session, string>();
   #claim: AgentClaim;
   #visitors: TokenBucket | undefined;
   #visitorNetworks: NetworkSet | undefined;
@@ -47,7 +46,7 @@ export class Account implements StreamLimits {
     this.tenant = claim.tenant ?? "default";
     this.clock = clock;
     this.#claim = claim;
-    this.#month = monthOf(clock);
+    this.#month = monthOf(clock.wallMs());
     this.update(claim);
   }
 
@@ -81,8 +80,13 @@ export class Account implements StreamLimits {
   /** Number of streams at this edge. */
   get streams(): number {
     let streams = 0;
-    for (const session of this.#sessions) streams += session.streams;
+    for (const session of this.#sessions.keys()) streams += session.streams;
     return streams;
+  }
+
+  /** Number of hostnames besides this one that have a session at this edge. */
+  namesBeside(hostname: string): number {
+    return new Set([...this.#sessions.values()].filter((name) => name !== hostname)).size;
   }
 
   /** Whether nothing is left to keep or to report. */
@@ -126,9 +130,9 @@ export class Account implements StreamLimits {
     today.bytesToVisitor += toVisitor;
   }
 
-  sessionOpened(session: Session): void {
+  sessionOpened(session: Session, hostname: string): void {
     if (this.#sessions.size === 0) this.#connectedFromMs = this.clock.nowMs();
-    this.#sessions.add(session);
+    this.#sessions.set(session, hostname);
   }
 
   sessionEnded(session: Session): void {
@@ -164,7 +168,7 @@ export class Account implements StreamLimits {
   }
 
   #thisMonth(): string {
-    const month = monthOf(this.clock);
+    const month = monthOf(this.clock.wallMs());
     if (month !== this.#month) {
       this.#month = month;
       this.#known = 0;
@@ -209,10 +213,6 @@ function bucket(
   if (before === undefined) return new TokenBucket(clock, perSecond, burst);
   before.setRate(perSecond, burst);
   return before;
-}
-
-function monthOf(clock: Clock): string {
-  return dayOf(clock.wallMs()).slice(0, 7);
 }
 
 function refusal(code: "access_denied" | "limit_exceeded", why: string): SallyportError {

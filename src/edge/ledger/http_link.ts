@@ -7,6 +7,7 @@ import type { FernetRing } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
 import { makeStreamKey, sealEdgeProof, StreamOpener } from "../../protocol/token/edge_proof.ts";
 import type { Clock, Fetch } from "../../runtime/port.ts";
+import { untilAborted } from "../../runtime/until_aborted.ts";
 import { tracedFetch } from "../../telemetry/traced_fetch.ts";
 import type { Tracer } from "../../telemetry/tracing.ts";
 import {
@@ -116,14 +117,10 @@ async function readLines(
   const reader = response.body?.getReader();
   if (reader === undefined) return;
   const decoder = new TextDecoder();
-  const aborted = new Promise<never>((_, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
-  aborted.catch(() => {});
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await Promise.race([reader.read(), aborted]);
+      const { done, value } = await untilAborted(reader.read(), signal);
       if (done) return;
       rest += decoder.decode(value, { stream: true });
       const lines = rest.split("\n");

@@ -1,6 +1,6 @@
 /**
  * The ledger of an edge: agents' open sessions, their usage and limits, and the session master's rulings on them. It
- * does no IO; a {@link Reporter} carries it to the session master and back.
+ * does no IO; a `LedgerReporter` carries it to the session master and back.
  *
  * @module
  */
@@ -74,29 +74,24 @@ export class EdgeLedger {
   authorize({ extra, hostname, remote }: Pick<AgentRequest, "extra" | "hostname" | "remote">): void {
     const claim = readAgentClaim(extra);
     this.#checkRuling(claim);
-    const { agentNetworks, limits: { sessions } } = claim;
+    const { agentNetworks } = claim;
     if (agentNetworks.length > 0 && !new NetworkSet(agentNetworks).contains(remote.host)) {
       throw refusal("access_denied", "the agent may not connect from this network");
     }
-    if (sessions === undefined) return;
-    const key = accountKey(claim, hostname);
-    // A newer session of the same name replaces the older one.
-    const others = new Set(
-      [...this.#entries.values()].filter((entry) =>
-        entry.account.agent === key && entry.hostname !== hostname
-      ).map((entry) => entry.hostname),
-    );
-    if (others.size >= sessions) {
-      throw refusal("limit_exceeded", `the agent has reached its limit of ${sessions} sessions`);
-    }
+    this.#checkSessions(claim, hostname);
   }
 
-  /** Records a new session; returns the session in which to open visitors' streams. */
+  /**
+   * Records a new session; returns the session in which to open visitors' streams.
+   *
+   * @throws SallyportError `limit_exceeded` if another login of the agent, authorized at the same time, was faster
+   */
   opened(
     session: Session,
     { extra, hostname, remote }: Pick<AgentRequest, "extra" | "hostname" | "remote">,
   ): Session {
     const claim = readAgentClaim(extra);
+    this.#checkSessions(claim, hostname);
     const key = accountKey(claim, hostname);
     let account = this.#accounts.get(key);
     if (account === undefined) {
@@ -106,7 +101,7 @@ export class EdgeLedger {
     const id = `${this.#boot}-${++this.#count}`;
     const entry = new Entry(id, session, account, claim, hostname, remote.host, this.#options.clock.wallMs());
     this.#entries.set(session, entry);
-    account.sessionOpened(session);
+    account.sessionOpened(session, hostname);
     this.#changed?.();
     return new WatchedSession(session, account);
   }
@@ -190,6 +185,16 @@ export class EdgeLedger {
     if (ruling === undefined) return;
     if (ruling.blocked) throw refusal("access_denied", "the agent is suspended or removed");
     if (generation < ruling.generation) throw refusal("access_denied", "the agent's key has been replaced");
+  }
+
+  #checkSessions(claim: AgentClaim, hostname: string): void {
+    const { sessions } = claim.limits;
+    if (sessions === undefined) return;
+    // A newer session of the same name replaces the older one.
+    const others = this.#accounts.get(accountKey(claim, hostname))?.namesBeside(hostname) ?? 0;
+    if (others >= sessions) {
+      throw refusal("limit_exceeded", `the agent has reached its limit of ${sessions} sessions at this edge`);
+    }
   }
 
   /** Closes every session that has been barred. */

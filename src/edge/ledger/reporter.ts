@@ -23,6 +23,8 @@ export const REPORT_INTERVAL_MS = 5_000;
 export const REPORT_SOON_MS = 200;
 /** An idle edge reports this often as a sign of life. */
 export const REPORT_IDLE_MS = 60_000;
+/** Sessions, agents' usage and other entries in one report; more are sent in several. */
+export const REPORT_ENTRIES_MAX = 2_000;
 /** First pause before retrying the session master; it grows up to CONTROL_RETRY_MAX_MS. */
 export const CONTROL_RETRY_FIRST_MS = 250;
 /** Longest pause before retrying the session master. */
@@ -64,8 +66,12 @@ export class LedgerReporter {
   readonly #closing = new AbortController();
   #epoch = randomBytes(8).toString("hex");
   #seq = 0;
-  /** The oldest is in flight; the other collects what arrives meanwhile. */
+  /** Reports that the master hasn't answered, in order. The unsent ones collect what arrives meanwhile. */
   #waiting: EdgeReport[] = [];
+  /** How many of them may have been sent: these stay unchanged, since the master may have applied them. */
+  #sent = 0;
+  /** The answers since the ledger was last told. */
+  #answered: Pick<ReportReceipt, "month" | "used"> | undefined;
   #timer: Timer | undefined;
   #dueMs = Infinity;
   #sending: Promise<void> | undefined;
@@ -133,22 +139,29 @@ export class LedgerReporter {
     if (body === undefined && idle) return;
     const fresh: ReportBody = body ?? { fresh: false, sessions: [], closed: [], usage: [], watched: [] };
     this.#all = false;
-    const last = this.#waiting.at(-1);
-    // The oldest may have been applied even though no response arrived, so it is left unchanged.
-    if (this.#waiting.length > 1 && last !== undefined) {
-      this.#waiting[this.#waiting.length - 1] = merged(last, fresh);
-    } else this.#waiting.push({ edge, epoch: this.#epoch, seq: ++this.#seq, ...fresh });
+    const unsent: ReportBody[] = this.#waiting.splice(this.#sent);
+    this.#seq -= unsent.length;
+    for (const part of inParts([...unsent, fresh].reduce(merged))) {
+      this.#waiting.push({ edge, epoch: this.#epoch, seq: ++this.#seq, ...part });
+    }
   }
 
   async #send(): Promise<void> {
     const { link, ledger, clock, log } = this.#options;
-    const before = this.#waiting.length;
+    const isEmpty = this.#waiting.length === 0;
     while (this.#waiting.length > 0) {
       const [report] = this.#waiting as [EdgeReport];
+      this.#sent = Math.max(this.#sent, 1);
       try {
-        const receipt = await link.report(report);
+        const { month, used } = await link.report(report);
         this.#waiting.shift();
-        if (this.#waiting.length === 0) ledger.reported(receipt);
+        this.#sent--;
+        const before = this.#answered?.month === month ? this.#answered.used : [];
+        this.#answered = { month, used: [...before, ...used] };
+        if (this.#waiting.length === 0) {
+          ledger.reported(this.#answered);
+          this.#answered = undefined;
+        }
         this.#lastSentMs = clock.nowMs();
         if (this.#away) log.info({}, "the session master accepts reports again");
         this.#away = false;
@@ -162,13 +175,15 @@ export class LedgerReporter {
         return;
       }
     }
-    if (before > 0) await this.#keep();
+    if (!isEmpty) await this.#keep();
   }
 
   async #keep(): Promise<void> {
     const { journal, log } = this.#options;
     if (journal === undefined) return;
-    const kept = { epoch: this.#epoch, seq: this.#seq, waiting: this.#waiting };
+    // Without the sessions, which end with this process: they are most of a report.
+    const waiting = this.#waiting.map(({ following: _, ...report }) => ({ ...report, sessions: [] }));
+    const kept = { epoch: this.#epoch, seq: this.#seq, waiting };
     await journal.write(JSON.stringify(kept)).catch((error) => {
       log.warn({}, `Cannot save unreported usage: ${errorMessage(error)}`);
     });
@@ -183,6 +198,7 @@ export class LedgerReporter {
       this.#epoch = kept.epoch;
       this.#seq = kept.seq;
       this.#waiting = kept.waiting;
+      this.#sent = kept.waiting.length;
     } catch {
       // The file is truncated, for example because the disk was full: its content is lost, and counting starts afresh.
     }
@@ -215,17 +231,48 @@ export class LedgerReporter {
   }
 }
 
-/** Merges two waiting reports into one. */
-function merged(first: EdgeReport, second: ReportBody): EdgeReport {
+/** A report before it is numbered. */
+type ReportPart = Omit<EdgeReport, "edge" | "epoch" | "seq">;
+
+/** Merges two reports that haven't been sent into one. */
+function merged(first: ReportBody, second: ReportBody): ReportBody {
   const sessions = new Map(second.fresh ? [] : first.sessions.map((session) => [session.id, session]));
   for (const session of second.sessions) sessions.set(session.id, session);
   for (const id of second.closed) sessions.delete(id);
   return {
-    ...first,
     fresh: first.fresh || second.fresh,
     sessions: [...sessions.values()],
     closed: second.fresh ? [] : [...first.closed, ...second.closed],
     usage: mergedUsage([...first.usage, ...second.usage]),
     watched: second.watched,
   };
+}
+
+/**
+ * Splits a report into bounded ones, each of which the master applies by itself. An agent's usage comes in the same part
+ * as the question for its total, or in an earlier one.
+ */
+function inParts({ fresh, closed, sessions, usage, watched }: ReportBody): ReportPart[] {
+  const parts: ReportPart[] = [];
+  const total = closed.length + sessions.length + usage.length + watched.length;
+  for (let from = 0; from === 0 || from < total; from += REPORT_ENTRIES_MAX) {
+    // The lists lie end to end, and this is where the part begins in the next one.
+    let start = from;
+    const cut = <Entry>(entries: readonly Entry[]) => {
+      const taken = entries.slice(Math.max(0, start), Math.max(0, start + REPORT_ENTRIES_MAX));
+      start -= entries.length;
+      return taken;
+    };
+    const isFresh = fresh && from === 0;
+    const part = {
+      fresh: isFresh,
+      closed: cut(closed),
+      sessions: cut(sessions),
+      usage: cut(usage),
+      watched: cut(watched),
+    };
+    const following = isFresh ? sessions.slice(part.sessions.length).map(({ id }) => id) : [];
+    parts.push(following.length === 0 ? part : { ...part, following });
+  }
+  return parts;
 }

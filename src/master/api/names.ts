@@ -35,7 +35,7 @@ export function addNamesApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
     method: "get",
     path: "/v1/names/{hostname}",
     operationId: "showName",
-    summary: "Show who serves a name, and since when nobody does",
+    summary: "Show the agent that serves a name, or since when none does",
     ...secured,
     middleware: reading(parts),
     request: { params },

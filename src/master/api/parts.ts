@@ -8,6 +8,7 @@ import { Buffer } from "node:buffer";
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from "node:crypto";
 import { z } from "@hono/zod-openapi";
 import type { Context, MiddlewareHandler } from "hono";
+import { DAY_MS } from "../../calendar.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { MasterEnv } from "../env.ts";
 import { boundedJson, requireScope } from "../guards.ts";
@@ -19,7 +20,7 @@ import { BEARER_SCHEME, problem, retryAfter, wwwAuthenticate } from "../routes.t
 /** How long a request with an `Idempotency-Key` may take; after it, its session master is taken to have ended. */
 const IN_PROGRESS_MAX_MS = 60_000;
 /** How long the answer to a request with an `Idempotency-Key` is kept. */
-export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
+export const IDEMPOTENCY_KEPT_MS = DAY_MS;
 
 /** Dependencies of the endpoints. */
 export interface ApiParts {

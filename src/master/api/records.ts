@@ -4,7 +4,7 @@
  * @module
  */
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { dayOf } from "../../wire/control/control_messages.ts";
+import { DAY_MS, dayOf } from "../../calendar.ts";
 import type { MasterEnv } from "../env.ts";
 import { ofTenant } from "../actor.ts";
 import { actorOf, type ApiParts, changing, denials, json, missing, reading, secured } from "./parts.ts";
@@ -19,7 +19,6 @@ import {
 } from "./schemas.ts";
 import { usageBody, usageDays } from "../usage_export.ts";
 
-const DAY_MS = 24 * 3_600_000;
 const DAY = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/;
 const day = z.string().regex(DAY, { error: "must be a day such as 2026-11-27" });
 const agent = z.string().max(300).optional().openapi({
@@ -95,7 +94,7 @@ function routes(parts: ApiParts) {
       method: "get",
       path: "/v1/audit",
       operationId: "audit",
-      summary: "Who did what, newest first",
+      summary: "List the audit log, newest first",
       ...secured,
       middleware: reading(parts),
       request: {

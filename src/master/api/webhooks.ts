@@ -218,7 +218,7 @@ function routes(parts: ApiParts) {
       middleware: [...parts.authenticated, boundedJson({ clock: parts.clock })],
       request: { body: { required: true, content: json(CertificatesSchema) } },
       responses: {
-        204: { description: "Recorded, in place of earlier reports" },
+        204: { description: "Recorded; replaces earlier reports" },
         ...bodyFaults,
         403: problem(403, "This isn't an agent's signature"),
       },

@@ -4,8 +4,8 @@
  *
  * @module
  */
+import { dayOf } from "../../calendar.ts";
 import type { Clock } from "../../runtime/port.ts";
-import { dayOf } from "../../wire/control/control_messages.ts";
 import { Problem } from "../problem.ts";
 import type { Store, Totals } from "../store/store.ts";
 import { TextStream } from "../text_stream.ts";

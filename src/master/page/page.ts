@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import type { Hono } from "hono";
-import { dayOf } from "../../wire/control/control_messages.ts";
+import { dayOf } from "../../calendar.ts";
 import { ofTenant } from "../actor.ts";
 import type { MasterEnv } from "../env.ts";
 import { PROBLEM_TYPE } from "../problem.ts";

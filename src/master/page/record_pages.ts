@@ -3,16 +3,15 @@
  *
  * @module
  */
-import { dayOf } from "../../wire/control/control_messages.ts";
+import { DAY_MS, dayOf } from "../../calendar.ts";
 import { ofTenant } from "../actor.ts";
 import { usageBody, usageDays } from "../usage_export.ts";
 import { type PageHost, pageOf, type Visit } from "./host.ts";
 import { AuditView } from "./views/audit.tsx";
 import { SessionsView } from "./views/sessions.tsx";
-import { UsageView } from "./views/usage.tsx";
+import { USAGE_ROWS_MAX, UsageView } from "./views/usage.tsx";
 
 const USAGE_DAYS = 30;
-const DAY_MS = 24 * 3_600_000;
 
 /** Adds `/page/sessions`, `/page/usage` and `/page/audit`. */
 export function addRecordPages(host: PageHost): void {
@@ -39,8 +38,11 @@ export function addRecordPages(host: PageHost): void {
   };
   host.shows("/page/usage", async (visit) => {
     const { days, of, agent } = await usageOf(visit);
-    const rows = await store.usage({ ...of, from: days[0]!, to: days.at(-1)! });
-    return UsageView({ viewer: visit.viewer, days, rows, ...agent && { agent } });
+    const query = { ...of, from: days[0]!, to: days.at(-1)! };
+    const usage = agent === undefined
+      ? { agents: await store.usageByAgent(query, USAGE_ROWS_MAX) }
+      : { agent };
+    return UsageView({ viewer: visit.viewer, days, byDay: await store.usageByDay(query), ...usage });
   });
   host.answers("/page/usage.csv", async (visit) => {
     const { days, of } = await usageOf(visit);

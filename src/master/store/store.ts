@@ -74,6 +74,15 @@ export interface UsageQuery {
   readonly to: string;
 }
 
+/** The usage of several rows together. */
+export type UsageSum = Pick<UsageRow, "bytesToAgent" | "bytesToVisitor" | "streams" | "connectedMs">;
+
+/** The usage of a day. */
+export type DayUsage = UsageSum & Pick<UsageRow, "day">;
+
+/** The usage of an agent. */
+export type AgentUsage = UsageSum & Pick<UsageRow, "agent" | "name">;
+
 /** Current totals, and traffic since a given day. */
 export interface Totals {
   readonly agents: number;
@@ -162,8 +171,12 @@ export interface Store {
    * @throws StoreConflict as {@link addAgent}, and if the agent has been changed meanwhile
    */
   changeAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void>;
-  /** Removes an agent; false if there is none. */
-  removeAgent(id: string, audit: AuditEntry): Promise<boolean>;
+  /**
+   * Removes an agent; false if there is none.
+   *
+   * @throws StoreConflict if it doesn't have this revision; absent means any
+   */
+  removeAgent(id: string, revision: number | undefined, audit: AuditEntry): Promise<boolean>;
   /** The agent that has this hostname or wildcard; the first by name of a group, whose agents share theirs. */
   agentServing(hostname: string): Promise<Agent | undefined>;
   /** The owner of a hostname by an exact entry, if any. */
@@ -218,6 +231,13 @@ export interface Store {
   /** Number of live sessions of these agents; those without any are absent. */
   sessionCounts(agents: readonly string[]): Promise<ReadonlyMap<string, number>>;
   usage(query: UsageQuery): Promise<readonly UsageRow[]>;
+  /** The usage of each day that has any, of all its agents together. */
+  usageByDay(query: UsageQuery): Promise<readonly DayUsage[]>;
+  /** The usage of each agent, of all its days together: the `max` that carried the most bytes, and the number of all. */
+  usageByAgent(
+    query: UsageQuery,
+    max: number,
+  ): Promise<{ readonly items: readonly AgentUsage[]; readonly count: number }>;
   totals(query: TotalsQuery): Promise<Totals>;
   /** Bytes in both directions of each agent in a month, `2026-11`. */
   monthUsed(agents: readonly string[], month: string): Promise<ReadonlyMap<string, number>>;

@@ -7,7 +7,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { type Selectable, sql, type Transaction } from "kysely";
-import { dayOf } from "../../wire/control/control_messages.ts";
+import { DAY_MS, monthOf } from "../../calendar.ts";
 import {
   type AgentCertificate,
   ALL_TENANTS,
@@ -21,18 +21,19 @@ import {
 import { nameBatches, rowBatches } from "./batches.ts";
 import type { StoreKind } from "./database.ts";
 import type { Tables } from "./schema.ts";
+import { monthUsed } from "./usage_store.ts";
 
 /** An agent without a new session counts as offline this long after its last one ended. */
 export const AGENT_OFFLINE_AFTER_MS = 30_000;
 /** Messages queued for one webhook; further events are dropped. */
 export const WEBHOOK_WAITING_MAX = 10_000;
 /** A certificate is about to expire when less than this is left, or a fifth of its lifetime if that is less. */
-export const CERTIFICATE_WARNING_MS = 14 * 24 * 3_600_000;
+export const CERTIFICATE_WARNING_MS = 14 * DAY_MS;
 const CERTIFICATE_WARNING_SHARE = 1 / 5;
 /** Time-based webhook events per transaction. */
 const TIMED_EVENTS_MAX = 500;
 /** Retention of the record that a month's quota was reported. */
-export const TOLD_KEPT_MS = 62 * 24 * 3_600_000;
+export const TOLD_KEPT_MS = 62 * DAY_MS;
 
 type Tx = Transaction<Tables>;
 
@@ -206,7 +207,7 @@ export async function noteQuotas(
   nowMs: number,
   events: EventWriter,
 ): Promise<void> {
-  const month = dayOf(nowMs).slice(0, 7);
+  const month = monthOf(nowMs);
   const users = [
     ...new Set(report.usage.filter(({ day }) => day.startsWith(month)).map(({ agent }) => agent)),
   ].sort();
@@ -214,11 +215,7 @@ export async function noteQuotas(
     const limited = await tx.selectFrom("agents").select(["id", "tenant", "limits"]).where("id", "in", batch)
       .where("limits", "like", "%monthly_bytes%").execute();
     if (limited.length === 0) continue;
-    const rows = await tx.selectFrom("usage")
-      .select(["agent", sql<number>`sum(bytes_to_agent + bytes_to_visitor)`.as("bytes")])
-      .where("agent", "in", limited.map(({ id }) => id))
-      .where("day", ">=", `${month}-01`).where("day", "<=", `${month}-31`).groupBy("agent").execute();
-    const used = new Map(rows.map(({ agent, bytes }) => [agent, Number(bytes)]));
+    const used = await monthUsed(tx, limited.map(({ id }) => id), month);
     for (const { id, tenant, limits } of limited) {
       const limit = (JSON.parse(limits) as { readonly monthly_bytes?: number }).monthly_bytes;
       if (limit === undefined || (used.get(id) ?? 0) < limit) continue;

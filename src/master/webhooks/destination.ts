@@ -7,6 +7,7 @@
 import { SallyportError } from "../../errors.ts";
 import { fetchOver } from "../../runtime/fetch_over.ts";
 import type { Fetch, Runtime } from "../../runtime/port.ts";
+import { untilAborted } from "../../runtime/until_aborted.ts";
 import { type Changeable, current } from "../changeable.ts";
 import { type NetworkSet, normalizeIp } from "../../wire/ip/networks.ts";
 import { isPublicAddress } from "../../wire/ip/public_networks.ts";
@@ -44,7 +45,7 @@ export function webhookFetch(
     const own = current(networks);
     const url = new URL(request.url);
     const host = unbracketed(url.hostname);
-    const addresses = await runtime.resolve(host);
+    const addresses = await untilAborted(runtime.resolve(host), request.signal);
     const address = addresses.find((address) => placeFault(address, url, own) === undefined);
     if (address === undefined) {
       const why = placeFault(addresses[0] ?? host, url, own);

@@ -1,9 +1,10 @@
 /**
  * Asks for permissions before anything else is loaded, when Deno runs the program without flags. Library users never
- * see it: it does nothing unless main.ts or mod.ts is the program.
+ * see it: it does nothing unless the program is main.ts, mod.ts, or what is built from them.
  *
  * @module
  */
+import { fileURLToPath } from "node:url";
 import {
   commandOf,
   LOAD_NEEDS,
@@ -13,16 +14,13 @@ import {
   REASONS,
 } from "./permissions.ts";
 
-/** The program, with and without the library; as source, or as in the npm package. */
-const PROGRAMS: ReadonlySet<string> = new Set(
-  ["main", "mod"].map((name) =>
-    new URL(`../../../${name}.${import.meta.url.endsWith(".js") ? "js" : "ts"}`, import.meta.url).href
-  ),
-);
+// mod.ts imports the whole library before a line of its own runs: as a program it asks here, in its first import.
+for (const name of ["mod.ts", "mod.js"]) askPermissions(new URL(`../../../${name}`, import.meta.url).href);
 
-if (typeof Deno !== "undefined" && PROGRAMS.has(Deno.mainModule)) askPermissions(Deno.args);
-
-function askPermissions(args: readonly string[]): void {
+/** Asks for what the program's command needs, if Deno runs the module at this address as the program. */
+export function askPermissions(program: string): void {
+  if (typeof Deno === "undefined" || Deno.mainModule !== program) return;
+  const { args } = Deno;
   if (LOAD_NEEDS.every(granted)) return;
   const command = commandOf(args);
   const missing = needsOf(command).filter((name) => !granted(name));
@@ -65,17 +63,17 @@ function refuse(missing: readonly PermissionName[], args: readonly string[]): ne
 }
 
 /**
- * The same command line with the permissions it needs: by the set in deno.json next to the program, or by flags if there is
- * none.
+ * The same command line with the permissions it needs: by the set in deno.json next to the sources, or by flags if there
+ * is none. The file is named from the root, since only with a permission could its folder be compared with this one.
  */
 function workingLine(args: readonly string[]): string {
   const command = commandOf(args);
   const main = Deno.mainModule;
-  const local = main.startsWith("file:");
-  const flags = local
+  const isLocal = main.startsWith("file:");
+  const flags = isLocal && main.endsWith(".ts")
     ? permissionFlag(command)
     : `--unstable-net ${needsOf(command).map((name) => `--allow-${name}`).join(" ")}`;
-  const words = [local ? main.slice(main.lastIndexOf("/") + 1) : main, ...args];
+  const words = [isLocal ? fileURLToPath(main) : main, ...args];
   return `deno run ${flags} ${words.map(quoted).join(" ")}`;
 }
 

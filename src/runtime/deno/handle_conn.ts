@@ -6,6 +6,7 @@
 
 import type { BulkPace } from "../bulk_pace.ts";
 import type { ClosePace } from "../close_pace.ts";
+import type { DescriptorGuard } from "../descriptors.ts";
 import { type BufferPool, OutQueue } from "../out_queue.ts";
 import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { type Faults, lostError, type Shared } from "../shared.ts";
@@ -47,6 +48,7 @@ export class HandleConn extends StreamBase implements Conn {
   readonly #closing: ClosePace;
   #local: Address | undefined;
   readonly #sockets: SystemSockets | undefined;
+  readonly #descriptors: DescriptorGuard;
   #direct: DirectWriter | undefined;
   #out: OutQueue | null = null;
   /** Bytes of the queue's head that are being written; the handle reads them from there. */
@@ -65,6 +67,7 @@ export class HandleConn extends StreamBase implements Conn {
     this.#handle = handle;
     this.#handles = shared.handles;
     this.#sockets = shared.sockets;
+    this.#descriptors = shared.descriptors;
     this.#pool = shared.pool;
     this.#pace = shared.pace;
     this.#closing = shared.closing;
@@ -108,8 +111,10 @@ export class HandleConn extends StreamBase implements Conn {
   }
 
   #sendDirectly(chunk: Bytes): number {
-    if (this.#sockets === undefined) return 0;
-    this.#direct ??= this.#sockets.open(this.#handle);
+    if (this.#direct === undefined) {
+      if (this.#sockets === undefined || !this.#descriptors.spare()) return 0;
+      this.#direct = this.#sockets.open(this.#handle);
+    }
     const sent = this.#direct.send(chunk);
     if (sent > 0) this.#pace.mayGoOn(sent, this.#session);
     return sent;

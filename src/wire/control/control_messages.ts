@@ -5,14 +5,10 @@
  * @module
  */
 import { z } from "zod";
+import { ID_MAX_LENGTH } from "../token/agent_claim.ts";
 
 /** Session master to edge: interval of empty lines that keep the stream alive. */
 export const CONTROL_HEARTBEAT_MS = 5_000;
-
-/** The UTC date of a time: `2026-11-27`. */
-export function dayOf(wallMs: number): string {
-  return new Date(wallMs).toISOString().slice(0, 10);
-}
 
 /** An edge's rules for an agent: whether its tokens are valid, and their minimum generation. */
 export interface Ruling {
@@ -96,8 +92,13 @@ export interface EdgeReport {
   readonly epoch: string;
   /** 1 for the first report of an epoch, then incremented. A report is never applied twice. */
   readonly seq: number;
-  /** The first report after a start: sessions that it doesn't list have ended. */
+  /**
+   * The first report after a start, or after the master was away: sessions listed neither here nor in {@link following}
+   * have ended.
+   */
   readonly fresh: boolean;
+  /** Of a fresh report in several parts: the sessions that the next reports list. */
+  readonly following?: readonly string[];
   /** Sessions that are new or have changed. */
   readonly sessions: readonly ReportedSession[];
   /** Sessions that have ended. */
@@ -116,7 +117,7 @@ export interface ReportReceipt {
   readonly used: readonly { readonly agent: string; readonly bytes: number }[];
 }
 
-const id = z.string().min(1).max(300);
+const id = z.string().min(1).max(ID_MAX_LENGTH);
 const count = z.number().int().nonnegative();
 const ruling = z.object({ agent: id, blocked: z.boolean(), generation: count });
 const session = z.object({
@@ -157,6 +158,7 @@ export const EdgeReportSchema: z.ZodType<EdgeReport> = z.object({
   epoch: id,
   seq: count,
   fresh: z.boolean(),
+  following: z.array(id).optional(),
   sessions: z.array(session),
   closed: z.array(id),
   usage: z.array(usage),

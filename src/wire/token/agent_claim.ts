@@ -12,6 +12,9 @@ export const MONTH_MEMBER = "month";
 export const AGENT_NETWORKS_MEMBER = "agent_networks";
 export const VISITOR_NETWORKS_MEMBER = "visitor_networks";
 
+/** Longest id or tenant of an agent, in characters. */
+export const ID_MAX_LENGTH = 300;
+
 /** An agent's limits at an edge; an absent member means no limit. */
 export interface AgentLimits {
   /** Concurrent sessions at one edge. */
@@ -81,8 +84,8 @@ export function readAgentClaim(extra: Members): AgentClaim {
   const limits = asObject(extra[LIMITS_MEMBER]);
   const month = asObject(extra[MONTH_MEMBER]);
   return {
-    ...typeof agent.id === "string" ? { id: agent.id } : {},
-    ...typeof agent.tenant === "string" ? { tenant: agent.tenant } : {},
+    ...isId(agent.id) ? { id: agent.id } : {},
+    ...isId(agent.tenant) ? { tenant: agent.tenant } : {},
     generation: typeof agent.generation === "number" ? agent.generation : 0,
     limits: Object.fromEntries(LIMIT_NAMES.flatMap((name) => {
       const value = limits[name];
@@ -98,6 +101,11 @@ export function readAgentClaim(extra: Members): AgentClaim {
 
 function asObject(value: unknown): Members {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value as Members : {};
+}
+
+/** The session master would refuse each report that names a longer one. */
+function isId(value: unknown): value is string {
+  return typeof value === "string" && value !== "" && value.length <= ID_MAX_LENGTH;
 }
 
 function asTexts(value: unknown): readonly string[] {

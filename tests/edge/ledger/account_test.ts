@@ -29,7 +29,7 @@ describe("Account: admit()", () => {
   it("lets in up to the limit of streams over all sessions, and counts whom it lets in", () => {
     const { account } = bench({ limits: { streams: 3 } });
     const sessions = [session(1), session(1)];
-    for (const one of sessions) account.sessionOpened(one);
+    for (const one of sessions) account.sessionOpened(one, "a.test");
     assert.equal(account.streams, 2);
     account.admit(VISITOR);
     Object.assign(sessions[0]!, { streams: 2 });
@@ -166,9 +166,9 @@ describe("Account: what is reported", () => {
     const { clock, account } = bench();
     const [a, b] = [session(), session()];
     clock.run(1_000);
-    account.sessionOpened(a);
+    account.sessionOpened(a, "a.test");
     clock.run(100);
-    account.sessionOpened(b);
+    account.sessionOpened(b, "a.test");
     clock.run(100);
     account.sessionEnded(a);
     clock.run(50);
@@ -179,7 +179,7 @@ describe("Account: what is reported", () => {
     assert.equal(account.take()[0]!.connectedMs, 7);
     clock.run(1_000);
     assert.deepEqual(account.take(), []);
-    account.sessionOpened(a);
+    account.sessionOpened(a, "a.test");
     clock.run(1);
     assert.equal(account.take()[0]!.connectedMs, 1);
     assert.deepEqual(account.take(), []);
@@ -189,7 +189,7 @@ describe("Account: what is reported", () => {
     const { account } = bench({ limits: { monthly_bytes: 1_000 } });
     assert.equal(account.idle, true);
     const only = session();
-    account.sessionOpened(only);
+    account.sessionOpened(only, "a.test");
     assert.equal(account.idle, false);
     account.carried(1, 1);
     account.count(2);

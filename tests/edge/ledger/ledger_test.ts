@@ -106,6 +106,22 @@ describe("EdgeLedger: authorize()", () => {
 });
 
 describe("EdgeLedger: opened()", () => {
+  it("admits one of two logins that were authorized at once, where the limit leaves room for one", () => {
+    const { ledger, opens } = bench();
+    const limits = { sessions: 1 };
+    for (const hostname of ["a.test", "b.test"]) ledger.authorize(request({ limits }, hostname));
+    const first = opens({ limits }, "a.test");
+    assert.equal(codeOf(() => opens({ limits }, "b.test")), "limit_exceeded");
+    assert.equal(ledger.cut(true)!.sessions.length, 1, "nothing of the other is left");
+    opens({ limits }, "a.test");
+    first.end();
+    assert.equal(
+      codeOf(() => opens({ limits }, "b.test")),
+      "limit_exceeded",
+      "the newer a.test is still there",
+    );
+  });
+
   it("takes the limits of a newer generation, and of the same, and no older ones", () => {
     const { ledger, opens } = bench();
     const monthly = (bytes: number) => ({ limits: { monthly_bytes: bytes } });

@@ -6,6 +6,7 @@ import {
   CONTROL_RETRY_FIRST_MS,
   CONTROL_RETRY_MAX_MS,
   LedgerReporter,
+  REPORT_ENTRIES_MAX,
   REPORT_IDLE_MS,
   REPORT_INTERVAL_MS,
   REPORT_SOON_MS,
@@ -68,7 +69,8 @@ function bench(options: { kept?: string; keeps?: boolean } = {}) {
       report: (report) => {
         reports.push(report);
         if (isAway) return Promise.reject(new Error("down"));
-        return Promise.resolve({ epoch: report.epoch, seq: report.seq, month: "2026-01", used: [] });
+        const used = report.watched.map((agent) => ({ agent, bytes: report.seq }));
+        return Promise.resolve({ epoch: report.epoch, seq: report.seq, month: "2026-01", used });
       },
     },
     ...options.keeps === false ? {} : {
@@ -215,6 +217,106 @@ describe("LedgerReporter: while the master is away", () => {
     await pass(REPORT_INTERVAL_MS);
     const [, rest] = reports();
     assert.deepEqual([rest!.fresh, rest!.sessions, rest!.closed], [true, [sessionOf("s2")], []]);
+  });
+});
+
+describe("LedgerReporter: more than one report holds", () => {
+  const many = (count: number, name: string) => Array.from({ length: count }, (_, i) => `${name}${i}`);
+  const everything = (count: number): Partial<ReportBody> => ({
+    fresh: true,
+    sessions: many(count, "s").map((id) => sessionOf(id)),
+    usage: many(count, "a").map((agent) => used(agent, 1)),
+    watched: many(count, "a"),
+  });
+
+  it("is sent in parts in order: each entry once, an agent's usage before the question for its total", async () => {
+    const { start, reports, receipts, next } = bench();
+    const count = REPORT_ENTRIES_MAX + 10;
+    next(everything(count));
+    await start();
+    const parts = reports();
+    assert.deepEqual(parts.map(({ seq }) => seq), [1, 2, 3, 4]);
+    for (const { sessions, usage, watched, closed } of parts) {
+      assert.ok(sessions.length + usage.length + watched.length + closed.length <= REPORT_ENTRIES_MAX);
+    }
+    const { sessions, usage, watched } = everything(count);
+    assert.deepEqual(parts.flatMap((part) => part.sessions), sessions);
+    assert.deepEqual(parts.flatMap((part) => part.usage), usage);
+    assert.deepEqual(parts.flatMap((part) => part.watched), watched);
+    const lastUsage = parts.findLastIndex((part) => part.usage.length > 0);
+    assert.ok(parts.slice(0, lastUsage).every((part) => part.watched.length === 0));
+    assert.equal(receipts.length, 1, "the ledger hears when all has arrived");
+    assert.deepEqual(receipts[0]!.used.map(({ agent }) => agent), watched);
+  });
+
+  it("only the first part is fresh, and it names the sessions of the others", async () => {
+    const { start, reports, next } = bench();
+    next(everything(2 * REPORT_ENTRIES_MAX));
+    await start();
+    const [first, ...rest] = reports();
+    assert.equal(first!.fresh, true);
+    assert.ok(rest.every(({ fresh, following }) => !fresh && following === undefined));
+    assert.deepEqual(first!.following, rest.flatMap(({ sessions }) => sessions.map(({ id }) => id)));
+    assert.equal(first!.following?.length, REPORT_ENTRIES_MAX);
+  });
+
+  it("the part in flight stays unchanged when the master goes away, and the unsent ones take in what comes", async () => {
+    const { start, reports, next, away, pass, kept } = bench();
+    away(true);
+    next(everything(REPORT_ENTRIES_MAX + 5));
+    await start();
+    next({ usage: [used("a0", 5)], closed: ["s1"] });
+    await pass(REPORT_INTERVAL_MS + 50);
+    const isLight = ({ sessions, following }: EdgeReport) => sessions.length === 0 && following === undefined;
+    assert.ok(kept().waiting.every(isLight), "the journal holds no sessions, which end with the process");
+    away(false);
+    reports();
+    await pass(REPORT_INTERVAL_MS);
+    const [first, ...rest] = reports();
+    assert.deepEqual([first!.seq, first!.sessions.length], [1, REPORT_ENTRIES_MAX]);
+    assert.deepEqual(rest.map(({ seq }) => seq), rest.map((_, index) => index + 2));
+    const usage = rest.flatMap((part) => part.usage).filter(({ agent }) => agent === "a0");
+    assert.deepEqual(usage.map(({ bytesToAgent }) => bytesToAgent), [6], "once, with what came later");
+  });
+
+  it("parts of an earlier process stay as they were numbered, since the master may have applied each", async () => {
+    const part = (seq: number) => ({ ...EMPTY, edge: "e", epoch: "old", seq, usage: [used(`a${seq}`, 1)] });
+    const kept = JSON.stringify({ epoch: "old", seq: 43, waiting: [part(41), part(42), part(43)] });
+    const { start, reports, next } = bench({ kept });
+    next({ usage: [used("new", 1)] });
+    await start();
+    assert.deepEqual(reports().map(({ seq, usage }) => [seq, usage[0]!.agent]), [
+      [41, "a41"],
+      [42, "a42"],
+      [43, "a43"],
+      [44, "new"],
+    ]);
+  });
+
+  it("totals of another month don't reach the ledger", async () => {
+    const clock = new VirtualClock();
+    const receipts: Pick<ReportReceipt, "month" | "used">[] = [];
+    const months = ["2026-01", "2026-02"];
+    const reporter = new LedgerReporter({
+      ...{ edge: "e", clock, log: recordingLogger([]) },
+      ledger: {
+        seq: 0,
+        reportTo() {},
+        cut: (all: boolean) => all ? { ...EMPTY, watched: many(REPORT_ENTRIES_MAX + 1, "a") } : undefined,
+        reported: (receipt: ReportReceipt) => void receipts.push(receipt),
+      } as unknown as EdgeLedger,
+      link: {
+        listen: () => new Promise(() => {}),
+        report: ({ epoch, seq, watched }) =>
+          Promise.resolve({
+            ...{ epoch, seq, month: months[seq - 1]! },
+            used: watched.map((agent) => ({ agent, bytes: seq })),
+          }),
+      },
+    });
+    await reporter.start();
+    await clock.advance(1);
+    assert.deepEqual(receipts, [{ month: "2026-02", used: [{ agent: `a${REPORT_ENTRIES_MAX}`, bytes: 2 }] }]);
   });
 });
 

@@ -1,9 +1,9 @@
 /** What edges and their session master tell one another: what is taken and what isn't. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { dayOf } from "../../../src/calendar.ts";
 import {
   CONTROL_HEARTBEAT_MS,
-  dayOf,
   EdgeMessageSchema,
   EdgeReportSchema,
   ReportReceiptSchema,
@@ -26,6 +26,8 @@ const takes = (value: unknown) => EdgeReportSchema.safeParse(value).success;
 describe("EdgeMessageSchema and EdgeReportSchema", () => {
   it("an edge's report is taken whole, and refused where a figure is none", () => {
     assert.deepEqual(EdgeReportSchema.parse(report), report);
+    const parted = { ...report, following: ["s2"] };
+    assert.deepEqual(EdgeReportSchema.parse(parted), parted);
     const versioned = { ...session, protocolVersion: 0 };
     assert.deepEqual(EdgeReportSchema.parse({ ...report, sessions: [versioned] }).sessions, [versioned]);
     for (const seq of [-1, 0.5, "1", NaN]) assert.equal(takes({ ...report, seq }), false, `${seq}`);

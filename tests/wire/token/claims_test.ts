@@ -1,7 +1,7 @@
 /** What tokens say of transports and agents, join links, and the day of a time. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { dayOf } from "../../../src/wire/control/control_messages.ts";
+import { dayOf } from "../../../src/calendar.ts";
 import { agentMembers, LIMIT_NAMES, readAgentClaim } from "../../../src/wire/token/agent_claim.ts";
 import { formatJoinLink, parseJoinLink } from "../../../src/wire/token/join_link.ts";
 import { tokenTransports, TRANSPORT_NAME, TRANSPORTS_MAX } from "../../../src/wire/token/claims.ts";
@@ -41,6 +41,13 @@ describe("readAgentClaim()", () => {
     const none = { generation: 0, limits: {}, agentNetworks: [], visitorNetworks: [] };
     assert.deepEqual(readAgentClaim({}), none);
     assert.deepEqual(agentMembers(none), {});
+  });
+  it("an id or a tenant is 1 to 300 characters long, as in an edge's reports, or absent", () => {
+    for (const [length, taken] of [[0, false], [1, true], [300, true], [301, false]] as const) {
+      const text = "x".repeat(length);
+      const { id, tenant } = readAgentClaim({ agent: { id: text, tenant: text } });
+      assert.deepEqual([id, tenant], taken ? [text, text] : [undefined, undefined], `${length}`);
+    }
   });
   it("what isn't understood counts as absent", () => {
     const odd = {

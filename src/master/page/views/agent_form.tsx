@@ -91,7 +91,7 @@ export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps):
           label="Hostnames"
           required
           rows={2}
-          hint="One a line. *.home.example.org stands for all names one label below."
+          hint="One per line. *.home.example.org covers all names one label below."
         />
         <Field form={form} name="notes" label="Notes" rows={2} hint="Where it is, and whose it is." />
         <details {...(more ? { open: true } : {})}>
@@ -108,7 +108,7 @@ export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps):
             </fieldset>
             <fieldset>
               <legend>Networks</legend>
-              <p class="faint">One a line, such as 192.0.2.0/24. Empty for all.</p>
+              <p class="faint">One per line, such as 192.0.2.0/24. Empty means all.</p>
               <div class="grid">
                 <Field form={form} name="agent_networks" label="The agent may connect from" rows={2} />
                 <Field form={form} name="visitor_networks" label="Visitors may come from" rows={2} />
@@ -122,7 +122,7 @@ export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps):
                   name="publish"
                   label="Public ports"
                   rows={2}
-                  hint="One a line: tcp:2222, or tcp for any one."
+                  hint="One per line: tcp:2222, or tcp for any port."
                 />
                 <Field form={form} name="group" label="Group" hint="Agents of one group share hostnames." />
                 <Field

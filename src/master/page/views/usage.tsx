@@ -4,13 +4,14 @@
  *
  * @module
  */
-import type { Agent, UsageRow } from "../../model.ts";
+import type { Agent } from "../../model.ts";
+import type { AgentUsage, DayUsage, UsageSum } from "../../store/store.ts";
 import { formatBytes } from "../../../bytes/format_bytes.ts";
 import { countText } from "../format.ts";
 import { Icon } from "../icons.tsx";
 import { Card, Empty, type Html, Shell, Table, type Viewer } from "../layout.tsx";
 
-/** Maximum number of table rows shown. */
+/** Maximum number of agents shown. */
 export const USAGE_ROWS_MAX = 500;
 
 /** Props of {@link UsageView}. */
@@ -18,37 +19,17 @@ interface UsageProps {
   readonly viewer: Viewer;
   /** At least one. */
   readonly days: readonly string[];
-  readonly rows: readonly UsageRow[];
+  readonly byDay: readonly DayUsage[];
+  /** The agents with the most usage, and the number of all. Absent if a single one is shown. */
+  readonly agents?: { readonly items: readonly AgentUsage[]; readonly count: number };
   /** Set to show the usage of a single agent. */
   readonly agent?: Agent;
 }
 
-interface Sum {
-  readonly key: string;
-  name: string;
-  bytesToAgent: number;
-  bytesToVisitor: number;
-  streams: number;
-  connectedMs: number;
-}
-
 /** Usage of one agent by day, or of all by agent. */
-export function UsageView({ viewer, days, rows, agent }: UsageProps): Html {
+export function UsageView({ viewer, days, byDay, agents, agent }: UsageProps): Html {
   const [from, to] = [days[0]!, days.at(-1)!];
-  const byDay = sums(rows, ({ day }) => [day, day]);
-  const shown = agent === undefined
-    ? [...sums(rows, (row) => [row.agent, row.name || row.agent]).values()]
-      .sort((a, b) => b.bytesToAgent + b.bytesToVisitor - a.bytesToAgent - a.bytesToVisitor)
-    : [...byDay.values()].sort((a, b) => b.key < a.key ? -1 : 1);
   const query = new URLSearchParams({ from, to, ...agent === undefined ? {} : { agent: agent.id } });
-  const name = (sum: Sum) =>
-    agent !== undefined || !sum.key.startsWith("agent_")
-      ? sum.name
-      : <a href={`/page/usage?${new URLSearchParams({ from, to, agent: sum.key })}`}>{sum.name}</a>;
-  const series = days.map((day) => {
-    const sum = byDay.get(day);
-    return [Date.parse(day) / 1000, sum?.bytesToVisitor ?? 0, sum?.bytesToAgent ?? 0];
-  });
   return (
     <Shell
       viewer={viewer}
@@ -63,19 +44,8 @@ export function UsageView({ viewer, days, rows, agent }: UsageProps): Html {
       }
       chart
     >
-      <form class="row" method="get" action="/page/usage">
-        {agent !== undefined && <input type="hidden" name="agent" value={agent.id} />}
-        <label>
-          From
-          <input type="date" name="from" value={from} required />
-        </label>
-        <label>
-          To
-          <input type="date" name="to" value={to} required />
-        </label>
-        <button type="submit" class="quiet">Show</button>
-      </form>
-      {shown.length === 0
+      <DaysForm from={from} to={to} agent={agent} />
+      {byDay.length === 0
         ? (
           <div class="card">
             <Empty icon="usage" title="No usage in these days">
@@ -85,66 +55,100 @@ export function UsageView({ viewer, days, rows, agent }: UsageProps): Html {
         )
         : (
           <>
-            <Card title="By day (UTC)">
-              <p class="legend">
-                <span class="key visitor">To visitors</span>
-                <span class="key agent">To agents</span>
-              </p>
-              <div
-                class="chart"
-                role="img"
-                aria-label="Bytes by day to visitors and to agents; the table below has the figures"
-                data-days={JSON.stringify(series)}
-              />
-            </Card>
-            <Card title={agent === undefined ? "By agent" : "Day by day"}>
-              <Table
-                caption="Usage"
-                columns={[
-                  { name: agent === undefined ? "Agent" : "Day" },
-                  ...["To agent", "To visitors", "Streams", "Connected"].map((name) => ({
-                    name,
-                    number: true,
-                  })),
-                ]}
-                rows={shown.slice(0, USAGE_ROWS_MAX).map((sum) => [
-                  name(sum),
-                  formatBytes(sum.bytesToAgent),
-                  formatBytes(sum.bytesToVisitor),
-                  countText(sum.streams),
-                  `${(sum.connectedMs / 3_600_000).toFixed(1)} h`,
-                ])}
-              />
-              {shown.length > USAGE_ROWS_MAX && (
-                <p class="faint">
-                  {`${
-                    countText(shown.length - USAGE_ROWS_MAX)
-                  } more are not shown; the CSV file has all of them.`}
-                </p>
-              )}
-            </Card>
+            <DaysChart days={days} byDay={byDay} />
+            {agents === undefined
+              ? <DayTable byDay={byDay} />
+              : <AgentTable agents={agents} link={(id) => new URLSearchParams({ from, to, agent: id })} />}
           </>
         )}
     </Shell>
   );
 }
 
-function sums(
-  rows: readonly UsageRow[],
-  of: (row: UsageRow) => readonly [key: string, name: string],
-): Map<string, Sum> {
-  const found = new Map<string, Sum>();
-  for (const row of rows) {
-    const [key, name] = of(row);
-    let sum = found.get(key);
-    if (sum === undefined) {
-      sum = { key, name, bytesToAgent: 0, bytesToVisitor: 0, streams: 0, connectedMs: 0 };
-      found.set(key, sum);
-    }
-    sum.bytesToAgent += row.bytesToAgent;
-    sum.bytesToVisitor += row.bytesToVisitor;
-    sum.streams += row.streams;
-    sum.connectedMs += row.connectedMs;
-  }
-  return found;
+function DaysForm(
+  { from, to, agent }: { readonly from: string; readonly to: string; readonly agent: Agent | undefined },
+): Html {
+  return (
+    <form class="row" method="get" action="/page/usage">
+      {agent !== undefined && <input type="hidden" name="agent" value={agent.id} />}
+      <label>
+        From
+        <input type="date" name="from" value={from} required />
+      </label>
+      <label>
+        To
+        <input type="date" name="to" value={to} required />
+      </label>
+      <button type="submit" class="quiet">Show</button>
+    </form>
+  );
+}
+
+function DaysChart({ days, byDay }: Pick<UsageProps, "days" | "byDay">): Html {
+  const sums = new Map(byDay.map((sum) => [sum.day, sum]));
+  const series = days.map((day) => {
+    const sum = sums.get(day);
+    return [Date.parse(day) / 1000, sum?.bytesToVisitor ?? 0, sum?.bytesToAgent ?? 0];
+  });
+  return (
+    <Card title="By day (UTC)">
+      <p class="legend">
+        <span class="key visitor">To visitors</span>
+        <span class="key agent">To agents</span>
+      </p>
+      <div
+        class="chart"
+        role="img"
+        aria-label="Bytes by day to visitors and to agents; the table below has the figures"
+        data-days={JSON.stringify(series)}
+      />
+    </Card>
+  );
+}
+
+function DayTable({ byDay }: Pick<UsageProps, "byDay">): Html {
+  return (
+    <Card title="Day by day">
+      <SumTable first="Day" rows={[...byDay].reverse().map((sum) => [sum.day, sum])} />
+    </Card>
+  );
+}
+
+function AgentTable({ agents: { items, count }, link }: {
+  readonly agents: NonNullable<UsageProps["agents"]>;
+  readonly link: (agent: string) => URLSearchParams;
+}): Html {
+  const name = ({ agent, name }: AgentUsage) =>
+    agent.startsWith("agent_") ? <a href={`/page/usage?${link(agent)}`}>{name || agent}</a> : name || agent;
+  const hidden = count - items.length;
+  return (
+    <Card title="By agent">
+      <SumTable first="Agent" rows={items.map((sum) => [name(sum), sum])} />
+      {hidden > 0 && (
+        <p class="faint">{`${countText(hidden)} more are not shown; the CSV file has all of them.`}</p>
+      )}
+    </Card>
+  );
+}
+
+function SumTable({ first, rows }: {
+  readonly first: string;
+  readonly rows: readonly (readonly [name: Html | string, sum: UsageSum])[];
+}): Html {
+  return (
+    <Table
+      caption="Usage"
+      columns={[
+        { name: first },
+        ...["To agent", "To visitors", "Streams", "Connected"].map((name) => ({ name, number: true })),
+      ]}
+      rows={rows.map(([name, sum]) => [
+        name,
+        formatBytes(sum.bytesToAgent),
+        formatBytes(sum.bytesToVisitor),
+        countText(sum.streams),
+        `${(sum.connectedMs / 3_600_000).toFixed(1)} h`,
+      ])}
+    />
+  );
 }

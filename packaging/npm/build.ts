@@ -1,6 +1,6 @@
 /**
- * Builds what `npm pack` ships: JavaScript and declarations in dist/, from mod.ts and the command line. It runs under
- * Node, Bun and Deno alike, since it's package.json's `prepack`.
+ * Builds what `npm pack` ships in dist/: the library of mod.ts as JavaScript with declarations, file by file, and the
+ * program as built modules, which take less memory. It is package.json's `prepack`.
  *
  * @module
  */
@@ -9,6 +9,7 @@ import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { buildModules } from "../build.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const DIST = join(ROOT, "dist");
@@ -19,7 +20,11 @@ execFileSync(process.execPath, [tsc, "--project", join(ROOT, "tsconfig.build.jso
   cwd: ROOT,
   stdio: "inherit",
 });
-// Files that are imported as texts go along as they are.
+// The program replaces the main.js that tsc has made. Its own copy of the command line isn't part of the library.
+rmSync(join(DIST, "src", "cli"), { recursive: true });
+// Native libsodium comes from node_modules: a build holds the path of the library of the machine that has made it.
+buildModules(DIST, ["sodium-native"]);
+// Files that the library imports as texts go along as they are.
 for (const name of ["page/script.js", "page/style.css", "reference.css"]) {
   copyFileSync(join(ROOT, "src", "master", name), join(DIST, "src", "master", name));
 }
