@@ -7,6 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { SallyportError } from "../errors.ts";
+import { BUN_ENVIRONMENT } from "./bun_environment.ts";
 import {
   commandOf,
   grantedPaths,
@@ -22,7 +23,7 @@ import {
 export function respawn(env: Readonly<Record<string, string>>, folders: readonly string[]): ChildProcess {
   const [command, words] = commandLine(folders);
   return spawn(command, words, {
-    env: { ...process.env, ...env },
+    env: { ...BUN_ENVIRONMENT, ...process.env, ...env },
     stdio: ["ignore", "inherit", "inherit"],
   });
 }

@@ -19,7 +19,7 @@ const RESERVE_MIN = 16;
 const RECOUNT_MS = 50;
 
 /** The system interface, replaced by tests. */
-interface DescriptorSystem {
+export interface DescriptorSystem {
   /** Maximum number of open descriptors; undefined if the system doesn't report it. */
   limit(): number | undefined;
   /** Number of open descriptors. */

@@ -26,17 +26,19 @@ afterEach(async () => {
   await Promise.all(limited.splice(0).map((program) => program.kill()));
 });
 
-/** Deno's permission sets don't include /proc, so the limit is known with all permissions only. */
-const WAYS = process.versions.deno === undefined
-  ? [{ way: "", tellsLimit: true }]
-  : [{ way: " with all permissions", tellsLimit: true }, {
-    way: " with its permission set",
-    tellsLimit: false,
-  }];
+const EACH_PERMISSION = ["env", "ffi", "net", "read", "sys", "write"].map((name) => `--allow-${name}`);
+
+/** Deno reads /proc with all permissions only, and asks the system where native code is permitted; its sets have neither. */
+const WAYS: { way: string; tellsLimit: boolean; permissions?: string[] }[] =
+  process.versions.deno === undefined ? [{ way: "", tellsLimit: true }] : [
+    { way: " with all permissions", tellsLimit: true, permissions: ["-A"] },
+    { way: " with each permission", tellsLimit: true, permissions: EACH_PERMISSION },
+    { way: " with its permission set", tellsLimit: false },
+  ];
 
 /** Starts the program with so many file descriptors. */
-function startLimited(files: number, args: readonly string[], tellsLimit: boolean): Program {
-  const flags = tellsLimit ? ["run", "-A", "--no-check"] : denoFlags(args);
+function startLimited(files: number, args: readonly string[], permissions?: readonly string[]): Program {
+  const flags = permissions === undefined ? denoFlags(args) : ["run", ...permissions, "--no-check"];
   const own = process.versions.deno === undefined ? [] : flags;
   const shell = ["-c", `ulimit -n ${files}; exec "$0" "$@"`, process.execPath, ...own];
   const program = new Program(args, {}, undefined, { command: "/bin/sh", args: shell });
@@ -85,13 +87,13 @@ async function ticks(pid: number): Promise<number> {
 
 const skip = process.platform !== "linux" && "the limit is only known on Linux";
 
-for (const { way, tellsLimit } of WAYS) {
+for (const { way, tellsLimit, permissions } of WAYS) {
   describe(`without file descriptors${way}`, { skip }, () => {
     it("an edge and its session master stay up, idle, and say so once", { timeout }, async () => {
       const edge = startLimited(128, [
         ...["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
         ...["--data-dir", join(folder, "edge")],
-      ], tellsLimit);
+      ], permissions);
       const [, port = ""] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
       const [, base = "", masterPort = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:(\d+))/);
       if (tellsLimit) await edge.seen(/file limit +128 files and sockets, so about 112 connections/);
@@ -136,7 +138,7 @@ for (const { way, tellsLimit } of WAYS) {
         const agent = startLimited(64, [
           ...["agent", "--master", master, "--credential-file", join(folder, "second", "admin.key")],
           ...["--hostname", NAME, "--to", `127.0.0.1:${to}`],
-        ], tellsLimit);
+        ], permissions);
         if (tellsLimit) await agent.seen(/file limit +64 files and sockets, so about 48 connections/);
         await agent.seen(/connected to the edge/, "stderr");
         const hello = clientHello(NAME);

@@ -17,7 +17,8 @@ import { openTcpHandles, systemError, type TcpHandles } from "./tcp_handles.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpenssl } from "./deno_openssl.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
-import { DescriptorGuard } from "../descriptors.ts";
+import { DescriptorGuard, procSystem } from "../descriptors.ts";
+import { openSystemDescriptors } from "./system_descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
@@ -79,7 +80,7 @@ export function createDenoRuntime(
     closing: new ClosePace(clock.nowMs, (run) => void setTimeout(run, 1)),
     memory,
     clock,
-    descriptors: new DescriptorGuard(),
+    descriptors: new DescriptorGuard(procSystem.limit() === undefined ? openSystemDescriptors() : procSystem),
     faults: new Faults(),
   };
   const onHandles = handles ? { ...shared, handles, sockets: sockets ?? undefined } : undefined;

@@ -5,9 +5,8 @@
  * @module
  */
 import type { Bytes } from "../port.ts";
+import { openSystemLibrary } from "./system_library.ts";
 import type { TcpHandle } from "./tcp_handles.ts";
-
-const LIBRARY = "libc.so.6";
 
 const FUNCTIONS = {
   send: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
@@ -23,15 +22,10 @@ interface SocketLibrary {
 /** `MSG_DONTWAIT` and `MSG_NOSIGNAL` of Linux, on all processors that Deno runs on. */
 const SEND_FLAGS = 0x4040;
 
-/** Opens the system's library, if this is Linux and native code is permitted without a prompt. */
+/** Opens the calls; undefined where native code isn't permitted or the system is another. */
 export function openSystemSockets(): SystemSockets | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  try {
-    if (Deno.permissions.querySync({ name: "ffi", path: LIBRARY }).state !== "granted") return undefined;
-    return new SystemSockets(Deno.dlopen(LIBRARY, FUNCTIONS).symbols as unknown as SocketLibrary);
-  } catch {
-    return undefined;
-  }
+  const library = openSystemLibrary(FUNCTIONS);
+  return library && new SystemSockets(library as unknown as SocketLibrary);
 }
 
 /** The calls. */
