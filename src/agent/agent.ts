@@ -506,7 +506,7 @@ class AgentNode implements Agent {
       (error) => this.#fault(error),
     );
     const edge = this.#edgeOf(name, grant);
-    let shown = false;
+    let [held, shown] = [false, false];
     try {
       await dialer.dial({
         grant,
@@ -517,7 +517,7 @@ class AgentNode implements Agent {
         turn: async () => {
           await lane.turn();
           if (slot.unanswered) await this.#wait(TOKEN_HELD_MS);
-          shown = true;
+          [held, shown] = [slot.unanswered, true];
         },
         admitted: (session) => {
           lane.arrived();
@@ -528,8 +528,13 @@ class AgentNode implements Agent {
     } catch (cause) {
       const closed = errorCode(cause) === "session_refused";
       const error = closed && slot.unanswered && !shown ? unreachable(cause) : cause;
-      if (closed) slot.unanswered = true;
-      if (UNREACHABLE.has(errorCode(error))) this.#hasTrouble(place);
+      // A connection that lasted is an edge's, which has refused the token.
+      if (closed) slot.unanswered = !held;
+      if (UNREACHABLE.has(errorCode(error))) {
+        this.#hasTrouble(place);
+        // The edge may refuse a token of before its start.
+        slot.askedAnew = false;
+      }
       if (!shown) spare.push(given);
       else if (REFUSED.has(errorCode(error))) this.#discard(slot);
       throw explain(error, grant, this.#runtime);

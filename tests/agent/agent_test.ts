@@ -183,7 +183,12 @@ describe("createAgent: connecting", () => {
   });
 
   it("asks within a second too while a proxy accepts for an edge that is down, and shows it no tokens", async () => {
-    const s = await site({ edgeOptions: { listen: [] }, random: () => 0.999 });
+    let refused = 0;
+    const authorize = () => {
+      // The edge may have started after the token was made.
+      if (refused++ === 0) throw new SallyportError("token_stale", "Cannot let agent in", { side: "peer" });
+    };
+    const s = await site({ edgeOptions: { listen: [], authorize }, random: () => 0.999 });
     let heard = 0;
     const proxy = await s.test.runtime(EDGE_HOST).listen({
       host: EDGE_HOST,
@@ -200,6 +205,7 @@ describe("createAgent: connecting", () => {
     const quick = times.slice(1).map((at, i) => at - times[i]!);
     assert.ok(quick.length > 30 && quick.every((ms) => ms < 2 * QUICK_DELAY_MS + 10), `${quick}`);
     assert.ok(shown <= 2 && heard === shown, `${heard} tokens were shown`);
+    assert.equal(refused, 0);
     proxy.close();
     await s.test.edge.listen({ host: EDGE_HOST, port: EDGE_PORT });
     await s.test.advance(1_000);

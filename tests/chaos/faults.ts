@@ -43,6 +43,17 @@ export function makeFaults(quick: boolean): Fault[] {
   const silenceMs = quick ? QUICK_SILENCE_MS : SILENCE_MS;
   const faults: Fault[] = [
     ...PARTS.map((part): Fault => killed([part], [part], true)),
+    {
+      name: "kill -9: edge, for 5 s, behind a proxy that accepts",
+      quick: true,
+      recoveryMs: 1_000,
+      async run(world) {
+        // Not by world.kill(), by which the relay refuses connections meanwhile.
+        await world.programs.get("edge")!.kill();
+        await wait(5_000);
+        await world.launch("edge");
+      },
+    },
     killed(["edge", "agent"], ["edge", "agent"], false),
     killed(["agent", "edge"], ["agent", "edge"], false),
     killed(["master", "edge"], ["edge", "master"], false),
