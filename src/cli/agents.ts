@@ -82,7 +82,7 @@ export function addAgents(program: Command, context: CliContext): void {
   const list = agents.command("list").description("List agents, and whether they are online.")
     .option("--search <text>", "text in the name, a hostname or the notes")
     .option("--state <state>", "active or suspended")
-    .option("--tenant <name>", "of one tenant");
+    .option("--tenant <name>", "only agents of this tenant");
   manages(list, context, async (master, _, { search, state, tenant }) => {
     printEntries(
       master,

@@ -36,8 +36,10 @@ export function addDoctor(program: Command, context: CliContext): void {
   addSettings(command, "manage");
   addExamples(command, io, [
     { what: "from anywhere", args: "doctor home.example.org" },
-    { what: "where the agent runs", args: "doctor home.example.org --data-dir /var/lib/sallyport" },
-    { what: "where the session master runs", args: "doctor home.example.org --data-dir /var/lib/sallyport" },
+    {
+      what: "on the machine of the agent or of the session master",
+      args: "doctor home.example.org --data-dir /var/lib/sallyport",
+    },
     { what: "an edge on this machine", args: "doctor home.example.org --at 127.0.0.1:8443" },
   ]);
   command.action(async (given: string, flags: DoctorFlags) => {

@@ -69,7 +69,7 @@ export function addMasterKeys(program: Command, context: CliContext): void {
       ["ID", ({ id }) => id],
     ], "There are no keys of the API besides the admin key.");
   });
-  const add = apiKeys.command("add").argument("<name>", "what it is for").description(
+  const add = apiKeys.command("add").argument("<name>", "a name that says what it is for").description(
     "Add a key, and print it once.",
   )
     .requiredOption("--scope <scope>", "issue, read or admin; repeatable", several)
@@ -101,7 +101,10 @@ function addBackup(program: Command, { io }: CliContext): void {
       "Copy a session master's database while it is in use. To restore, stop the master and put the copy in its place.",
     );
   addSettings(backup, "backup");
-  addExamples(backup, io, [{ what: "of the data folder", args: "backup /var/backups/sallyport.db" }]);
+  addExamples(backup, io, [{
+    what: "the database of the data folder",
+    args: "backup /var/backups/sallyport.db",
+  }]);
   backup.action(async (file: string) => {
     const { config } = readSettings(backup, "backup", io);
     const place = databasePlace(config);

@@ -105,12 +105,12 @@ function addReceive(pipe: Command, context: CliContext): void {
     "[file]",
     "destination file; absent or -: standard output",
   );
-  command.description("Receive one transfer, and end with 0 when all of it is in its place.");
-  command.option("--listen <host:port>", "where to listen", `0.0.0.0:${DEFAULT_PORT}`);
+  command.description("Receive one transfer; ends with 0 when all of it is stored.");
+  command.option("--listen <host:port>", "address to listen on", `0.0.0.0:${DEFAULT_PORT}`);
   command.option("--key-file <file>", `the secret key (${SECRET_KEY_ENV}); pipe keygen makes one`);
   command.option(
     "--sessions-file <file>",
-    "sessions seen, so that none is replayed (default: KEY-FILE.sessions)",
+    "file that records sessions, so that none is replayed (default: KEY-FILE.sessions)",
   );
   command.option("--force", "replace a file that exists");
   command.option("--max-size <size>", "refuse a transfer that is longer, 10GB for example");

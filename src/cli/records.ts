@@ -43,9 +43,11 @@ interface AuditAnswer {
 
 /** Adds the commands. */
 export function addRecords(program: Command, context: CliContext): void {
-  const sessions = program.command("sessions").description("The live sessions of a session master's edges.");
+  const sessions = program.command("sessions").description(
+    "List and end the live sessions of a session master's edges.",
+  );
   const list = sessions.command("list").description("List live sessions.")
-    .option("--agent <agent>", "of one agent, by name or id");
+    .option("--agent <agent>", "only this agent, by name or id");
   manages(list, context, async (master, _, { agent }) => {
     const found = await master.list("/v1/sessions", { agent }) as SessionAnswer[];
     printEntries(master, found, [
@@ -75,7 +77,7 @@ export function addRecords(program: Command, context: CliContext): void {
   const usage = program.command("usage").description(
     "Bytes, streams and connected time by agent and day (UTC).",
   )
-    .option("--agent <agent>", "of one agent, by name or id")
+    .option("--agent <agent>", "only this agent, by name or id")
     .option("--from <day>", "first day; default: 30 days ago")
     .option("--to <day>", "last day; default: today")
     .option("--csv", "print CSV for spreadsheets");
@@ -103,12 +105,12 @@ export function addRecords(program: Command, context: CliContext): void {
     ], "There is no usage.");
   });
   addExamples(usage, context.io, [
-    { what: "of last month, for a bill", args: "usage --from 2026-10-01 --to 2026-10-31 --csv" },
+    { what: "one month, for a bill", args: "usage --from 2026-10-01 --to 2026-10-31 --csv" },
   ]);
 
   const audit = program.command("audit").description("Print the audit log of a session master, newest first.")
-    .option("--subject <id>", "what was done to one agent, key or session")
-    .option("--limit <count>", "how many entries", "50");
+    .option("--subject <id>", "only entries about this agent, key or session")
+    .option("--limit <count>", "number of entries", "50");
   manages(audit, context, async (master, _, { subject, limit }) => {
     const found = await master.list("/v1/audit", { subject }, Number(limit) || 50) as AuditAnswer[];
     printEntries(master, found, [

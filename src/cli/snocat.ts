@@ -59,15 +59,15 @@ export function addSnocat(program: Command, context: CliContext): void {
 function addServer(snocat: Command, context: CliContext): void {
   const { io } = context;
   const command = snocat.command("server").description(
-    "Take QUIC tunnels from clients, and give each the lowest free TCP port of a range.\n" +
+    "Accept QUIC tunnels from clients, and give each the lowest free TCP port of a range.\n" +
       "Anyone who reaches the QUIC address gets a port: snocat's protocol has no authentication.",
   );
-  command.option("--quic <host:port>", "where clients connect, over UDP", DEFAULT_QUIC);
+  command.option("--quic <host:port>", "UDP address for clients", DEFAULT_QUIC);
   command.requiredOption("--cert <file>", "the server's certificate; `cert` makes one");
-  command.requiredOption("--key <file>", "its secret key");
+  command.requiredOption("--key <file>", "the certificate's private key");
   command.option("--ports <first:last>", "the public TCP ports", DEFAULT_PORTS);
-  command.option("--tcp <ip>", "the one address that public ports listen on", DEFAULT_PUBLIC);
-  command.option("--public-host <ip>", "the address that clients are given instead");
+  command.option("--tcp <ip>", "IP address of the public ports", DEFAULT_PUBLIC);
+  command.option("--public-host <ip>", "IP address announced to clients, if it differs");
   addLogFlags(command);
   const certificate = "--cert data/edge.pub.pem --key data/edge.priv.pem";
   addExamples(command, io, [
@@ -108,7 +108,7 @@ function addClient(snocat: Command, context: CliContext): void {
   command.requiredOption("--server <host:port>", "the server's QUIC address");
   command.option("--server-name <name>", "the name in its certificate (default: the host of --server)");
   command.requiredOption("--authority <file>", "the certificate that the server's must equal or chain to");
-  command.requiredOption("--target <host:port>", "where visitors go");
+  command.requiredOption("--target <host:port>", "target of public connections");
   command.option(
     "--port <number>",
     "ask for this public port; snocat's own server gives the lowest free one",

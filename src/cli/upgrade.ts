@@ -18,10 +18,10 @@ export function addUpgrade(program: Command, context: CliContext): void {
     .option("--data-dir <FOLDER>", "the data folder of the edge (default: ./data)")
     .option("--wait", "also wait until the old workers' last streams have ended")
     .description(
-      "Have the serve or edge --workers that runs with this data folder replace its workers one by one by the version " +
-        "that is installed now. No visitor is refused, and streams go on for --drain-timeout.\n" +
-        "Ends with 0 when the new workers serve, with 1 when one did not start (the old ones go on), and with 2 when no " +
-        "such process runs.",
+      "Replace the workers of the serve or edge that runs with this data folder, one by one, by the version that is " +
+        "installed now. No visitor is refused, and streams continue for --drain-timeout.\n" +
+        "Ends with 0 when the new workers serve, with 1 when one did not start (the old ones continue), and with 2 when " +
+        "no such process runs.",
     );
   addExamples(command, io, [
     { what: "after a new version has been installed", args: "upgrade" },

@@ -31,12 +31,13 @@ interface DeliveryAnswer {
 /** Adds the commands. */
 export function addWebhooks(program: Command, context: CliContext): void {
   const webhooks = program.command("webhooks").description(
-    "URLs that a session master notifies when an agent comes or goes, a certificate is about to expire, or a month's\n" +
-      "bytes are used up. Messages are signed according to Standard Webhooks 1.0.",
+    "Notify URLs when an agent goes online or offline, a certificate is about to expire, or a monthly byte limit is " +
+      "reached.\nMessages are signed according to Standard Webhooks 1.0.",
   );
-  const add = webhooks.command("add").argument("<url>", "where messages are posted to; https").description(
-    "Add a webhook, and print the secret that its messages are signed with, once.",
-  )
+  const add = webhooks.command("add").argument("<url>", "https:// URL that receives the messages")
+    .description(
+      "Add a webhook, and print the secret that its messages are signed with, once.",
+    )
     .option(
       "--event <event>",
       "agent.online, agent.offline, certificate.expiring, quota.reached; repeatable; default: all",
@@ -46,7 +47,7 @@ export function addWebhooks(program: Command, context: CliContext): void {
     .option("--secret-file <file>", "your own secret, whsec_ and base64; default: a random one");
   addExamples(add, context.io, [
     {
-      what: "of agents that have disconnected",
+      what: "when agents disconnect",
       args: "webhooks add https://hooks.example.org/x --event agent.offline",
     },
   ]);
@@ -86,10 +87,10 @@ export function addWebhooks(program: Command, context: CliContext): void {
     await master.call("DELETE", `/v1/webhooks/${encodeURIComponent(id ?? "")}`);
     printDone(master, { id, removed: true }, `Removed ${id}.`);
   });
-  const log = webhooks.command("log").description("The messages and their outcomes, newest first.")
-    .option("--webhook <id>", "of one webhook")
+  const log = webhooks.command("log").description("Show the messages and their outcomes, newest first.")
+    .option("--webhook <id>", "only messages of this webhook")
     .option("--state <state>", "waiting, delivered or failed")
-    .option("--limit <count>", "how many messages", "50");
+    .option("--limit <count>", "number of messages", "50");
   manages(log, context, async (master, _, { webhook, state, limit }) => {
     const query = { webhook, state };
     const found = await master.list("/v1/webhook-deliveries", query, Number(limit) || 50) as DeliveryAnswer[];

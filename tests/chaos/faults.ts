@@ -44,7 +44,7 @@ export function makeFaults(quick: boolean): Fault[] {
   const faults: Fault[] = [
     ...PARTS.map((part): Fault => killed([part], [part], true)),
     {
-      name: "kill -9: edge, away for 5 s behind a proxy that accepts for it",
+      name: "kill -9: edge, for 5 s, behind a proxy that accepts",
       quick: true,
       recoveryMs: 1_000,
       async run(world) {

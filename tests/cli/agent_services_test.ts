@@ -6,7 +6,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { after, before, describe, it } from "node:test";
+import { after, describe, it } from "node:test";
 import { clientHello } from "../support/client_hello.ts";
 import { Program, programStarter, startServe } from "./program.ts";
 
@@ -20,7 +20,8 @@ let master = "";
 const endpoints: { readonly server: Server; readonly port: number; connections: number }[] = [];
 const start = programStarter();
 
-before(async () => {
+// Not in a hook, which Bun ends after 5 s.
+it("an edge, a session master and endpoints are there", { timeout }, async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-services-"));
   for (let i = 0; i < 3; i++) {
     const server = createServer((socket) => {

@@ -8,7 +8,7 @@ import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { after, before, describe, it } from "node:test";
+import { after, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { Program, programStarter, startServe } from "../cli/program.ts";
 import { clientHello } from "../support/client_hello.ts";
@@ -26,7 +26,8 @@ let edgePort = 0;
 let master = "";
 let endpoint: Server;
 
-before(async () => {
+// Not in a hook, which Bun ends after 5 s.
+it("an edge, a session master and an endpoint are there", { timeout }, async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-by-proxy-"));
   endpoint = createServer((socket) => void socket.on("error", () => {}).pipe(socket));
   endpoint.listen(0, "127.0.0.1");

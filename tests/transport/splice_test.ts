@@ -81,9 +81,13 @@ function pump(from: Watched, byteLength: number): { writtenBytes: number } {
   return state;
 }
 
+/** Megabytes are moved in virtual time, which takes its time on a busy machine. */
+const timeout = 60_000;
+
 describe("splice: back-pressure", () => {
   for (const protocolVersion of [0, 1, 2] as const) {
-    it(`a visitor that reads nothing stops the endpoint, within bounds: version ${protocolVersion}`, async () => {
+    const name = `a visitor that reads nothing stops the endpoint, within bounds: version ${protocolVersion}`;
+    it(name, { timeout }, async () => {
       const { test, conn, endpoint } = await tunnel({ protocolVersion, network: BULK });
       conn.pause();
       const sent = pump(endpoint, 200 * MiB);
@@ -172,7 +176,8 @@ describe("splice: ends", () => {
   });
 
   for (const protocolVersion of [0, 1, 2] as const) {
-    it(`the endpoint's FIN lets the visitor have every byte, then FIN: version ${protocolVersion}`, async () => {
+    const name = `the endpoint's FIN lets the visitor have every byte, then FIN: version ${protocolVersion}`;
+    it(name, { timeout }, async () => {
       const { test, conn, endpoint } = await tunnel({
         protocolVersion,
         visitorLink: { bytesPerSecond: 2 * MiB },

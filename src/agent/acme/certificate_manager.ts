@@ -323,21 +323,21 @@ export class CertificateManager {
   async #obtain(entry: Entry): Promise<void> {
     await this.#turn();
     try {
-      let failure: unknown;
+      const failures: unknown[] = [];
       for (const authority of this.#authorities) {
         try {
           await this.#obtainFrom(entry, authority);
           return;
         } catch (error) {
           if (this.#closing.signal.aborted) throw error;
-          failure ??= error;
+          failures.push(error);
           const another = authority !== this.#authorities.at(-1);
           if (another) {
             this.#log.warn({ name: entry.name }, `${errorMessage(error)}; trying the next authority`);
           }
         }
       }
-      throw failure;
+      throw together(failures);
     } finally {
       this.#ordering--;
       this.#waiting.shift()?.();
@@ -538,6 +538,15 @@ export class CertificateManager {
   #random(): number {
     return (this.#options.random ?? Math.random)();
   }
+}
+
+/** One error for failures at several authorities: the first one, with the messages of all. */
+function together(failures: readonly unknown[]): unknown {
+  const [first] = failures;
+  if (failures.length < 2) return first;
+  const message = failures.map(errorMessage).join("; ");
+  if (first instanceof AcmeProblem) return new AcmeProblem(first.kind, message, first.retryAfterMs);
+  return new SallyportError("certificate_unavailable", message, { side: "config", retryable: true });
 }
 
 /** The store's key for a name's certificate: the chain followed by its private key. */

@@ -204,7 +204,9 @@ function judgeEndpoint(options: Asked, page: Response | string | undefined): Fin
 
 function unreachable(options: Asked): Finding {
   const targets = serviceOf(options.report, options.name)?.targets ?? [];
-  const why = targets.map(({ target, error }) => `${target}: ${error ?? "in order"}`).join("; ");
+  const why = targets.map(({ target, error = "in order" }) =>
+    targets.length === 1 ? error : `${target}: ${error}`
+  ).join("; ");
   return {
     step: "endpoint",
     fault: "endpoint_unreachable",

@@ -67,7 +67,7 @@ export class TargetPool implements Targets {
       if (!entry.unwell) entry.error = undefined;
     } else {
       entry.penaltyUntilMs = this.#runtime.clock.nowMs() + TARGET_PENALTY_MS;
-      entry.error = errorMessage(error);
+      entry.error = faultOf(error);
     }
   }
 
@@ -76,8 +76,7 @@ export class TargetPool implements Targets {
     const entry = this.#entries.find((candidate) => candidate.target === target);
     if (entry === undefined) return;
     const unwell = error !== undefined;
-    // Lines and status name the target already.
-    const why = unwell ? errorMessage(error).replace(/^Cannot connect to \S+: /, "") : undefined;
+    const why = unwell ? faultOf(error) : undefined;
     if (unwell !== entry.unwell) {
       const fields = { target: target.text };
       if (unwell) this.#log.warn(fields, `Target ${target.text} fails its health check: ${why}`);
@@ -121,6 +120,11 @@ export class TargetPool implements Targets {
     if (unwell) return 2;
     return penaltyUntilMs > this.#runtime.clock.nowMs() ? 1 : 0;
   }
+}
+
+/** A target's fault for lines and reports that name the target already. */
+function faultOf(error: unknown): string {
+  return errorMessage(error).replace(/^Cannot connect to \S+: /, "");
 }
 
 /** An endpoint and why it can't be dialled; most errors name it themselves. */
