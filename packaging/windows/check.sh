@@ -1,11 +1,15 @@
 #!/bin/sh
 # Runs the single file for Windows under Wine: demo, then edge, master and agent apart, with a page through either tunnel.
 #   packaging/windows/check.sh build/sallyport-0.1.0-windows-x64.exe
-# It takes wine64, gcc-mingw-w64-x86-64, curl and python3. Two things of Windows are missing in Wine 8: Bun opens no file
-# there by a relative path, and a DLL with one function, which is made here.
+# or built modules on Deno for Windows (npm's @deno/win32-x64), which takes Wine 10; words after the file come first:
+#   packaging/windows/check.sh deno.exe run --quiet --no-config --unstable-net --allow-all "$PWD/build/modules/main.js"
+# It takes wine64, curl and python3. Two things of Windows are missing in Wine 8: Bun opens no file there by a relative
+# path, and a DLL with one function, which gcc-mingw-w64-x86-64 makes here; Wine 10 has it.
 set -eu
 file=$(realpath "$1")
-wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
+shift
+words=$*
+wine=$(command -v wine64 || command -v wine || echo /usr/lib/wine/wine64)
 work=$(mktemp -d)
 export WINEPREFIX="$work/wine" WINEDEBUG=-all
 pids=
@@ -17,8 +21,8 @@ cat > random.c <<'C'
 BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);
 __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE bytes, SIZE_T length) { return SystemFunction036(bytes, (ULONG)length); }
 C
-x86_64-w64-mingw32-gcc -shared -o bcryptprimitives.dll random.c -ladvapi32
-sallyport() { "$wine" ./sallyport.exe "$@"; }
+! command -v x86_64-w64-mingw32-gcc > /dev/null || x86_64-w64-mingw32-gcc -shared -o bcryptprimitives.dll random.c -ladvapi32
+sallyport() { "$wine" ./sallyport.exe $words "$@"; }
 # Waits until a log has a line, and prints what matches in it.
 seen() {
   for _ in $(seq 600); do

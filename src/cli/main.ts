@@ -238,7 +238,7 @@ function permissionAdvice(error: unknown, argv: readonly string[], io: CliIo): s
   // The program also reads what it writes.
   const kinds = inFolder || access === "write" ? ["read", "write"] : [access];
   const flags = kinds.map((kind) => shellWord(`--allow-${kind}${what === undefined ? "" : `=${what}`}`));
-  const line = commandLine(io, argv.map(shellWord).join(" "));
+  const line = commandLine(io, argv.map((word) => shellWord(word)).join(" "));
   return `Deno doesn't permit ${access} access to ${what ?? "that"}. This line permits it: ` +
     line.replace(/^deno run (-\S+)/, `deno run $1 ${flags.join(" ")}`);
 }

@@ -222,8 +222,8 @@ function openrcScript({ command, program, args, onDeno = false }: ServiceSpec): 
 # Settings: SALLYPORT_ variables in ${settingsFile(command)}
 description="${ABOUT[command]}"
 supervisor=supervise-daemon
-command=${shellWord(start)}
-command_args="${words.map(shellWord).join(" ").replaceAll('"', '\\"')}"
+command=${unixWord(start)}
+command_args="${words.map(unixWord).join(" ").replaceAll('"', '\\"')}"
 command_user="sallyport:sallyport"
 output_log="/var/log/$RC_SVCNAME.log"
 error_log="/var/log/$RC_SVCNAME.log"
@@ -295,6 +295,10 @@ ${variables}
 </dict>
 </plist>
 `;
+}
+
+function unixWord(word: string): string {
+  return shellWord(word, "linux");
 }
 
 function xmlText(text: string): string {

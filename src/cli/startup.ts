@@ -52,7 +52,8 @@ export function typeable(lines: readonly string[], platform: string = process.pl
   return platform === "win32" ? lines.join("\n").replace(/ \\\n +/g, " ").split("\n") : lines;
 }
 
-/** Quotes a word for a shell. */
-export function shellWord(word: string): string {
+/** Quotes a word for this system's shell; cmd.exe knows double quotes only, and PowerShell takes them too. */
+export function shellWord(word: string, platform: string = process.platform): string {
+  if (platform === "win32") return /^[\w@%+=:,./\\-]+$/.test(word) ? word : `"${word}"`;
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -3,7 +3,7 @@ import process from "node:process";
 import { describe, it } from "node:test";
 import { type CliIo, scriptPath, type StopSignal, withoutEchoes } from "../../src/cli/io.ts";
 import { Lifecycle } from "../../src/cli/lifecycle.ts";
-import { typeable } from "../../src/cli/startup.ts";
+import { shellWord, typeable } from "../../src/cli/startup.ts";
 import { SIGNAL_ECHO_MS } from "../../src/cli/io.ts";
 
 function fakeIo() {
@@ -98,6 +98,18 @@ describe("scriptPath", { skip: process.platform === "win32" }, () => {
     assert.equal(scriptPath(script, "/opt"), "sallyport/mod.ts");
     assert.equal(scriptPath(script, "/home/ada"), script);
     assert.equal(scriptPath(script, "/"), script);
+  });
+});
+
+describe("shellWord", () => {
+  it("quotes as the system's shell does", () => {
+    const words = ["data/a.pem", "data\\a.pem", "http://127.0.0.1:8080/#CODE", "a b", "it's"];
+    assert.deepEqual(words.map((word) => shellWord(word, "linux")), [
+      ...["data/a.pem", "'data\\a.pem'", "'http://127.0.0.1:8080/#CODE'", "'a b'", `'it'\\''s'`],
+    ]);
+    assert.deepEqual(words.map((word) => shellWord(word, "win32")), [
+      ...["data/a.pem", "data\\a.pem", '"http://127.0.0.1:8080/#CODE"', '"a b"', '"it\'s"'],
+    ]);
   });
 });
 
