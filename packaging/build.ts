@@ -10,7 +10,8 @@
  *
  * Bun compiles them; other systems' runtimes come from the npm registry. `--deno` runs `deno compile` on the modules as
  * well, which downloads its runtime, denort, from dl.deno.land, or takes the one that DENORT_BIN names. Files go to
- * build/, with their SHA-256 in build/SHA256SUMS.
+ * build/, with their SHA-256 in build/SHA256SUMS and the licences of all that is inside in
+ * build/THIRD_PARTY_NOTICES.txt.
  *
  * @module
  */
@@ -22,6 +23,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { VERSION } from "../src/version.ts";
 import { withoutSignature } from "./macho.ts";
+import { writeNotices } from "./notices.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const BUILD = join(ROOT, "build");
@@ -64,7 +66,8 @@ function bundle(...flags: readonly string[]): void {
 const MODULES = "modules";
 
 /**
- * Writes the program as JavaScript that Deno and Bun run, packages included, and returns the file to run. Without types,
+ * Writes the program as JavaScript that Deno and Bun run, packages and their licences included, and returns the file to
+ * run. Without types,
  * comments and unused parts of packages an edge takes 15 MB less memory after the start on Deno, and 3 less on Bun.
  *
  * @param external packages that stay outside and are loaded from node_modules
@@ -72,6 +75,7 @@ const MODULES = "modules";
 export function buildModules(folder: string, external: readonly string[] = []): string {
   // Split, so that a command loads its own modules alone.
   bundle("--splitting", "--target=node", "--outdir", folder, ...external.map((name) => `--external=${name}`));
+  writeNotices(ROOT, folder);
   return join(folder, "main.js");
 }
 
@@ -82,7 +86,7 @@ function rebuildModules(): string {
   return buildModules(folder);
 }
 
-/** Compiles for one system; the answer is the file's path. */
+/** Compiles for one system, and writes the licences beside the file; the answer is the file's path. */
 export function buildFor(target: string, folder: string = BUILD): string {
   const known = TARGETS[target];
   if (known === undefined) {
@@ -91,6 +95,7 @@ export function buildFor(target: string, folder: string = BUILD): string {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, `sallyport-${VERSION}-${target}${target.startsWith("windows") ? ".exe" : ""}`);
   bundle("--compile", `--target=${known}`, "--outfile", file);
+  writeNotices(ROOT, folder);
   // Bun signs for Apple's processors, and leaves its own signature, which is no longer right, for Intel's: macOS would
   // end the program (oven-sh/bun#39837). Without one it runs there.
   if (target === "macos-x64") writeFileSync(file, withoutSignature(readFileSync(file)), { mode: 0o755 });

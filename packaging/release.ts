@@ -34,6 +34,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sha256Of, TARGETS, thisMachine } from "./build.ts";
 import { exportHead } from "./head.ts";
+import { NOTICES } from "./notices.ts";
 import { cutChangelog, releaseNotes } from "./release/changelog.ts";
 import { sign } from "./release/minisign.ts";
 import { makeSbom } from "./release/sbom.ts";
@@ -216,7 +217,8 @@ async function build(
   run("npm", ["pack", "--silent", "--pack-destination", out], source, env);
   say(`single files for ${targets.join(", ")}`);
   run("bun", ["packaging/build.ts", ...targets], source, env);
-  for (const name of readdirSync(join(source, "build")).filter((name) => name.startsWith("sallyport-"))) {
+  const built = readdirSync(join(source, "build")).filter((name) => name.startsWith("sallyport-"));
+  for (const name of [...built, NOTICES]) {
     copyFileSync(join(source, "build", name), join(out, name));
   }
   debianPackages(source, out, version, targets, env);

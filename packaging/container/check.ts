@@ -31,6 +31,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { assertRootOnLinux, makeDebian, useRegistry } from "../debian.ts";
 import { exportHead } from "../head.ts";
+import { NOTICES } from "../notices.ts";
 import { execForm, type Instruction, pairs, parseDockerfile, type Stage } from "./dockerfile.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -68,6 +69,11 @@ function main(): void {
     }
     if (existsSync(join(image.root, "bin/sh"))) {
       throw new Error("Cannot accept image: there is a shell in it");
+    }
+    for (const name of ["LICENSE", NOTICES]) {
+      if (!existsSync(join(image.root, "usr/share/doc/sallyport", name))) {
+        throw new Error(`Cannot accept image: ${name} is missing in it`);
+      }
     }
     runImage(image, folder);
   } finally {

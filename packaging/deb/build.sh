@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the Debian package in build/ from a file that `deno task build` made. It takes nfpm on PATH:
+# Makes the Debian package in build/ from a file that `deno task build` made, with the licences beside it in build/. It
+# takes nfpm on PATH:
 #   go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3
 #   packaging/deb/build.sh build/sallyport-0.1.0-linux-x64 amd64
 set -eu

@@ -10,6 +10,7 @@ version() { dpkg-deb --field "$1" Version; }
 dpkg -i "$older"
 expect '[ "$(sallyport --version)" = "sallyport $(version "$older")" ]'
 expect 'getent passwd sallyport | grep -q /usr/sbin/nologin'
+expect 'dpkg-deb --contents "$older" | grep -q /usr/share/doc/sallyport/THIRD_PARTY_NOTICES.txt'
 expect '[ "$(stat -c "%U %a" /var/lib/sallyport)" = "sallyport 700" ]'
 for command in serve edge master agent; do
   expect "grep -q '^ExecStart=/usr/bin/sallyport $command' /usr/lib/systemd/system/sallyport-$command.service"

@@ -89,6 +89,7 @@ describe("the npm package", { skip }, () => {
       ...[
         "dist/*.d.ts",
         "dist/*.js",
+        "dist/THIRD_PARTY_NOTICES.txt",
         "dist/src/master/page/style.css",
         "dist/src/master/reference.css",
         "package.json",
