@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { access } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import process from "node:process";
 import type { Bytes } from "../bytes/bytes.ts";
 import { byteSize } from "../config/values.ts";
@@ -235,7 +235,7 @@ async function openSessions(
       `Cannot start: with ${SECRET_KEY_ENV} give --sessions-file too, so that no session is replayed`,
     );
   }
-  const fresh = await access(path).then(() => false, () => true);
+  const fresh = await stat(path).then(() => false, () => true);
   const log = new SessionLog(path, random);
   if (fresh && flags.quiet !== true) io.err(`Sessions seen are kept in ${path}: it belongs to the key`);
   return (id) => log.claim(id);

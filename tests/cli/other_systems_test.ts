@@ -21,7 +21,7 @@ const WITHOUT: Readonly<Record<string, RegExp>> = {
   "src/cli/io.ts": /process\.platform === "win32"\) return \(\) => \{\}/,
   "src/cli/systemd.ts": /env\.NOTIFY_SOCKET \? send : undefined/,
   "src/runtime/deno/deno_openssl.ts": /Deno\.build\.os !== "linux"\) return/,
-  "src/runtime/deno/system_sockets.ts": /Deno\.build\.os !== "linux"\) return undefined/,
+  "src/runtime/deno/system_library.ts": /Deno\.build\.os !== "linux"\) return undefined/,
   "src/runtime/descriptors.ts": /readPermitted\("\/proc\/self\/limits"\)\) return undefined[^]*catch/,
 };
 
