@@ -8,7 +8,7 @@
 /** Bytes moved in bulk before the process looks for other events. */
 export const PACE_BYTES = 4 * 1024 * 1024;
 /** The same while sessions crowd: each may belong to somebody else, and so may those who wait. */
-export const CROWDED_PACE_BYTES = 1024 * 1024;
+export const CROWDED_PACE_BYTES = 512 * 1024;
 /** So many sessions that move bytes in bulk at the same time are a crowd. */
 export const CROWD = 4;
 /** Smaller reads and writes neither count nor wait. */
@@ -30,6 +30,7 @@ interface Turn {
 export class BulkPace {
   readonly #rest: Rest;
   readonly #paceBytes: number;
+  readonly #crowdedBytes: number;
   #leftBytes: number;
   /** Reads and writes in bulk so far. */
   #moves = 0;
@@ -39,10 +40,11 @@ export class BulkPace {
   /** Those that wait, each with its last number of bytes, which its next will resemble. */
   readonly #waiting: Turn[] = [];
 
-  /** `paceBytes` is smaller where resting costs next to nothing. */
-  constructor(rest: Rest, paceBytes = PACE_BYTES) {
+  /** The paces differ where resting costs next to nothing. */
+  constructor(rest: Rest, paceBytes = PACE_BYTES, crowdedBytes = CROWDED_PACE_BYTES) {
     this.#rest = rest;
     this.#paceBytes = paceBytes;
+    this.#crowdedBytes = crowdedBytes;
     this.#leftBytes = paceBytes;
   }
 
@@ -78,7 +80,7 @@ export class BulkPace {
 
   #rested(): void {
     this.#crowded = this.#sessions.size >= CROWD;
-    this.#leftBytes = this.#crowded ? Math.min(CROWDED_PACE_BYTES, this.#paceBytes) : this.#paceBytes;
+    this.#leftBytes = this.#crowded ? this.#crowdedBytes : this.#paceBytes;
     let count = 0;
     for (let room = this.#leftBytes; room > 0 && count < this.#waiting.length; count++) {
       room -= this.#waiting[count]!.byteLength;

@@ -30,7 +30,7 @@ import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { listenOnDescriptor } from "./node_listener.ts";
 import { BufferPool } from "../out_queue.ts";
-import { BulkPace, CROWDED_PACE_BYTES } from "../bulk_pace.ts";
+import { BulkPace } from "../bulk_pace.ts";
 import { ClosePace } from "../close_pace.ts";
 import {
   createSystemClock,
@@ -50,6 +50,9 @@ declare const Bun: BunApi;
 /** SO_REUSEPORT as `Bun.udpSocket` takes it from node:dgram; not documented. */
 const UDP_REUSE_PORT = 4;
 
+/** Bytes moved in bulk between two rests: a read takes up to 512 KiB, and a short rest costs next to nothing. */
+const PACE_BYTES = 1024 * 1024;
+
 /** A long rest also leaves the processor to those who wait for it: the system's part of the visits, and their agents. */
 function rest(done: () => void, long: boolean): void {
   if (long) setTimeout(done, 1);
@@ -62,7 +65,7 @@ export function createBunRuntime(): Runtime {
   const clock = createSystemClock(soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
-    pace: new BulkPace(rest, CROWDED_PACE_BYTES),
+    pace: new BulkPace(rest, PACE_BYTES, PACE_BYTES),
     closing: new ClosePace(clock.nowMs, setImmediate),
     memory,
     clock,
