@@ -230,9 +230,9 @@ export class AgentRegistry {
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
     const nowMs = this.#options.clock.nowMs();
-    const { hostname, extra } = token.claims;
-    this.#offenders.check(agentName(hostname, sharedInstance(extra)), nowMs);
-    this.#routes.check(claimOf(token), nowMs);
+    const claim = claimOf(token);
+    this.#offenders.check(agentName(claim.owner, claim.instance), nowMs);
+    this.#routes.check(claim, nowMs);
     const { authorize, ledger } = this.#options;
     ledger.authorize(agentRequest(token, remote, transport));
     if (authorize === undefined) return this.#useKey(token, transport);

@@ -3,17 +3,14 @@
  *
  * @module
  */
-import { type Insertable, type Kysely, type Selectable, sql, type Transaction } from "kysely";
+import { type Insertable, type Selectable, sql } from "kysely";
 import type { Agent, AgentRuling, AuditEntry, JoinCode } from "../model.ts";
 import { nameBatches } from "./batches.ts";
 import { readCursor, writeCursor } from "./cursor.ts";
 import type { StoreKind } from "./database.ts";
 import { addAudit, addChange } from "./log_store.ts";
-import type { Tables } from "./schema.ts";
+import type { Db, Tables, Tx } from "./schema.ts";
 import { type AgentQuery, type Enrolment, ownerOf, type Page, StoreConflict } from "./store.ts";
-
-type Tx = Transaction<Tables>;
-type Db = Kysely<Tables> | Tx;
 
 /** See `Store.addAgent`. */
 export async function addAgent(

@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { sql, type Transaction } from "kysely";
+import { sql } from "kysely";
 import type { AuditEntry, ChangeBody } from "../model.ts";
 import type { StoreKind } from "./database.ts";
-import type { Tables } from "./schema.ts";
+import type { Tx } from "./schema.ts";
 
 /** Adds an entry to the audit log. */
 export async function addAudit(
-  tx: Transaction<Tables>,
+  tx: Tx,
   { atMs, detail, ...entry }: AuditEntry,
 ): Promise<void> {
   await tx.insertInto("audit").values({ ...entry, at: atMs, detail: JSON.stringify(detail) }).execute();
@@ -18,7 +18,7 @@ export async function addAudit(
 
 /** Adds a change that edges must be told of. */
 export async function addChange(
-  tx: Transaction<Tables>,
+  tx: Tx,
   kind: StoreKind,
   body: ChangeBody,
   atMs: number,

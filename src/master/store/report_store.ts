@@ -3,22 +3,19 @@
  *
  * @module
  */
-import type { Kysely, Selectable, Transaction } from "kysely";
+import type { Selectable } from "kysely";
 import { mergedUsage } from "../../wire/control/control_messages.ts";
 import type { EdgeReport, LiveSession } from "../model.ts";
 import { nameBatches, rowBatches } from "./batches.ts";
 import { readCursor, writeCursor } from "./cursor.ts";
 import type { StoreKind } from "./database.ts";
-import type { Tables } from "./schema.ts";
+import type { Db, Tables, Tx } from "./schema.ts";
 import type { Page, SessionQuery, SilentEdges } from "./store.ts";
 import { addUsage } from "./usage_store.ts";
 import { EventWriter, noteQuotas, noteSessions } from "./webhook_store.ts";
 
 /** The protocol version of a session without one. */
 const NO_VERSION = -1;
-
-type Tx = Transaction<Tables>;
-type Db = Kysely<Tables> | Tx;
 
 /** See `Store.applyReport`. */
 export async function applyReport(

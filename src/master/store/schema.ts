@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Generated } from "kysely";
+import type { Generated, Kysely, Transaction } from "kysely";
 
 /** All tables, by name. */
 export interface Tables {
@@ -126,3 +126,8 @@ export interface Tables {
   /** Events that are reported once, such as a month's quota. */
   told: { id: string; at: number };
 }
+
+/** A transaction in the store's database. */
+export type Tx = Transaction<Tables>;
+/** The store's database, within a transaction or without. */
+export type Db = Kysely<Tables> | Tx;

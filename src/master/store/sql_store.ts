@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
+import { type Kysely, type Selectable, sql } from "kysely";
 import { DAY_MS } from "../../calendar.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { TOKEN_TTL_MAX_S } from "../../protocol/token/token.ts";
@@ -30,7 +30,7 @@ import { readCursor, writeCursor } from "./cursor.ts";
 import { type Database, openDatabase } from "./database.ts";
 import { addAudit, addChange } from "./log_store.ts";
 import { applyReport, endSilent, listSessions, sessionCounts, sessionOf } from "./report_store.ts";
-import type { Tables } from "./schema.ts";
+import type { Db, Tables, Tx } from "./schema.ts";
 import {
   type AgentContact,
   type AgentQuery,
@@ -72,8 +72,6 @@ export const REPORTS_COUNTED_MS = 62 * DAY_MS;
 export async function openStore(place: string): Promise<Store> {
   return new SqlStore(await openDatabase(place));
 }
-
-type Db = Kysely<Tables> | Transaction<Tables>;
 
 class SqlStore implements Store {
   readonly kind: Database["kind"];
@@ -536,7 +534,7 @@ class SqlStore implements Store {
     }
   }
 
-  async #write<T>(work: (tx: Transaction<Tables>) => Promise<T>): Promise<T> {
+  async #write<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
     try {
       return await this.#db.transaction().execute(work);
     } catch (error) {

@@ -3,17 +3,15 @@
  *
  * @module
  */
-import { type Kysely, sql, type Transaction } from "kysely";
+import { sql } from "kysely";
 import type { ReportedUsage } from "../../wire/control/control_messages.ts";
 import type { UsageRow } from "../model.ts";
 import { nameBatches } from "./batches.ts";
-import type { Tables } from "./schema.ts";
+import type { Db, Tables, Tx } from "./schema.ts";
 import type { AgentUsage, DayUsage, Totals, TotalsQuery, UsageQuery, UsageSum } from "./store.ts";
 
-type Db = Kysely<Tables> | Transaction<Tables>;
-
 /** Adds a report's usage to what the database has of the same agents and days. */
-export async function addUsage(tx: Transaction<Tables>, usage: readonly ReportedUsage[]): Promise<void> {
+export async function addUsage(tx: Tx, usage: readonly ReportedUsage[]): Promise<void> {
   const rows = usage.map((used) => ({
     agent: used.agent,
     day: used.day,

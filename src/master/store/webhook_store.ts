@@ -6,7 +6,7 @@
  * @module
  */
 import { randomUUID } from "node:crypto";
-import { type Selectable, sql, type Transaction } from "kysely";
+import { type Selectable, sql } from "kysely";
 import { DAY_MS, monthOf } from "../../calendar.ts";
 import {
   type AgentCertificate,
@@ -20,7 +20,7 @@ import {
 } from "../model.ts";
 import { nameBatches, rowBatches } from "./batches.ts";
 import type { StoreKind } from "./database.ts";
-import type { Tables } from "./schema.ts";
+import type { Tables, Tx } from "./schema.ts";
 import { monthUsed } from "./usage_store.ts";
 
 /** An agent without a new session counts as offline this long after its last one ended. */
@@ -34,8 +34,6 @@ const CERTIFICATE_WARNING_SHARE = 1 / 5;
 const TIMED_EVENTS_MAX = 500;
 /** Retention of the record that a month's quota was reported. */
 export const TOLD_KEPT_MS = 62 * DAY_MS;
-
-type Tx = Transaction<Tables>;
 
 /** An event about an agent, which the writer names in its data. */
 interface AgentEvent extends MasterEvent {
