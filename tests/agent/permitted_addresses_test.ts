@@ -8,6 +8,7 @@ import { createToken } from "../../src/protocol/token/token.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { AddressJudge, Runtime } from "../../src/runtime/port.ts";
 import { AGENT_HOST, EDGE_PORT, FERNET_KEY } from "../support/tunnel.ts";
+import { until } from "../support/until.ts";
 
 const EDGE_NAME = "edge.test";
 const ADDRESS = "10.0.0.1";
@@ -61,10 +62,10 @@ describe("createAgent and an edge whose name has an address that isn't permitted
       });
       const run = agent.run().catch(() => {});
       await network.advance(100);
-      for (let turn = 0; turn < 50 && refused.length === 0 && agent.facts.lastFailure === undefined; turn++) {
-        await new Promise((resolve) => setImmediate(resolve));
-        await network.advance(10);
-      }
+      await until(async () => {
+        await network.advance(0);
+        return refused.length > 0 || agent.facts.lastFailure !== undefined;
+      });
       const overTcp = transport === "snitun" || transport === "sealed";
       assert.equal(sent, 0, "nothing was dialled over UDP");
       if (overTcp) assert.equal(refused[0]?.(ADDRESS), false);

@@ -28,6 +28,9 @@ import { clientHello } from "./client_hello.ts";
 // Dialers load these when they first dial. That takes real time, for which virtual time doesn't wait.
 import "../../src/transport/curve/dial.ts";
 import "../../src/transport/quic/dial.ts";
+import { loadSodium } from "../../src/crypto/sodium.ts";
+
+await loadSodium();
 
 export const FERNET_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 export const EDGE_HOST = "10.0.0.1";
