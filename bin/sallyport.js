@@ -15,8 +15,6 @@ const MAIN = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist", "mai
 /** The version of Bun's npm package that is brought; those on PATH must be as new as `engines` in package.json says. */
 const BUN = "bun@1.4.5";
 const OLDEST = { bun: [1, 4], deno: [2, 9] };
-/** The same as in src/cli/bun_environment.ts, which says why. */
-const BUN_ENVIRONMENT = { BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "640000" };
 /**
  * As on Bun, which has no permissions: native libsodium alone needs one that is as good as all. Deno wouldn't look for a
  * package beside a file in node_modules by itself, and a deno.json of the user's is for another program.
@@ -36,8 +34,7 @@ if (process.versions.bun !== undefined || process.versions.deno !== undefined) {
   await import("../dist/main.js");
 }
 const [command, ...before] = findRuntime();
-const env = { ...BUN_ENVIRONMENT, ...process.env };
-const child = spawn(command, [...before, ...args], { stdio: "inherit", windowsHide: true, env });
+const child = spawn(command, [...before, ...args], { stdio: "inherit", windowsHide: true });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
 child.on("error", (error) => {
   console.error(`error: Cannot start ${command}: ${error.message}`);

@@ -9,7 +9,6 @@ import { chmod, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
-import { BUN_ENVIRONMENT } from "../../src/cli/bun_environment.ts";
 import { certificateFingerprint, fingerprintText, makeCertificate } from "../../src/crypto/certificate.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { type CipherName, fernetKey, issueToken } from "../../tests/support/tokens.ts";
@@ -100,7 +99,6 @@ export function sallyport(
     for (const folder of [dataFolder, agentFolder]) await chmod(folder, 0o700);
     const known = other === undefined ? [] : await makeEdgeKey(other.transport, dataFolder);
     const env = {
-      ...BUN_ENVIRONMENT,
       SALLYPORT_FERNET_KEYS: key,
       SALLYPORT_LOG_LEVEL: "error",
       SALLYPORT_DATA_DIR: dataFolder,
@@ -119,7 +117,6 @@ export function sallyport(
       ...other === undefined ? [] : ["--transport", other.transport, ...known, ...other.options],
     ], {
       env: {
-        ...BUN_ENVIRONMENT,
         SALLYPORT_CREDENTIAL: "bench-credential",
         SALLYPORT_LOG_LEVEL: "error",
         SALLYPORT_DATA_DIR: agentFolder,

@@ -1,7 +1,7 @@
 #!/usr/bin/with-contenv bashio
 # Options of the add-on become settings; the link stays out of the process list.
 set -euo pipefail
-export SALLYPORT_DATA_DIR=/data BUN_JSC_thresholdForFTLOptimizeAfterWarmUp=640000
+export SALLYPORT_DATA_DIR=/data
 # Where the watchdog of config.yaml asks: on the host's network the supervisor looks at the gateway of its own one.
 export SALLYPORT_METRICS_LISTEN=172.30.32.1:9099
 bashio::config.require join "it is the link that \`sallyport agents add\` printed"

@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { SallyportError } from "../errors.ts";
-import { BUN_ENVIRONMENT } from "./bun_environment.ts";
+import { isSingleFile } from "./single_file.ts";
 import {
   commandOf,
   grantedPaths,
@@ -23,7 +23,7 @@ import {
 export function respawn(env: Readonly<Record<string, string>>, folders: readonly string[]): ChildProcess {
   const [command, words] = commandLine(folders);
   return spawn(command, words, {
-    env: { ...BUN_ENVIRONMENT, ...process.env, ...env },
+    env: { ...process.env, ...env },
     stdio: ["ignore", "inherit", "inherit"],
   });
 }
@@ -67,11 +67,4 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
     flags.unshift("--no-config", "--node-modules-dir=manual", "--unstable-net");
   }
   return [command, ["run", "-q", "--no-prompt", ...flags, script!, ...args]];
-}
-
-/** Whether this program is a single file: `bun build --compile` and `deno compile` embed the script in the executable. */
-export function isSingleFile(): boolean {
-  const script = process.argv[1];
-  return script === undefined || script.startsWith("/$bunfs/") ||
-    !/(^|[/\\])(deno|bun)(\.exe)?$/.test(process.execPath);
 }

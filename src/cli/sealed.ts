@@ -10,7 +10,7 @@ import { errorMessage } from "../errors.ts";
 import { nativeCodePermitted } from "../runtime/deno/permissions.ts";
 import type { CliIo } from "./io.ts";
 import type { FoundKey, Keys } from "./keys.ts";
-import { isSingleFile } from "./respawn.ts";
+import { isSingleFile } from "./single_file.ts";
 
 /** An edge's key for sealed agents. */
 export interface SealedPart {

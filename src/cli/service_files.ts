@@ -6,7 +6,6 @@
  */
 import { basename } from "node:path/posix";
 import { passableFlags } from "./activation.ts";
-import { BUN_ENVIRONMENT } from "./bun_environment.ts";
 import { shellWord } from "./startup.ts";
 
 /** A long-running command. */
@@ -148,9 +147,7 @@ ExecStart=${[...program, command, ...args].map(systemdWord).join(" ")}
 ExecReload=/bin/kill -HUP $MAINPID
 ${passed}EnvironmentFile=-${settingsFile(command)}
 Environment=SALLYPORT_DATA_DIR=${STATE_DIR}
-${runtimeVariables(onDeno).map((pair) => `Environment=${pair}\n`).join("")}${
-    onDeno ? "CacheDirectory=sallyport\n" : ""
-  }Restart=always
+${onDeno ? `Environment=DENO_DIR=${DENO_CACHE}\nCacheDirectory=sallyport\n` : ""}Restart=always
 RestartSec=2
 TimeoutStopSec=11min
 LimitNOFILE=262144
@@ -188,12 +185,6 @@ SystemCallErrorNumber=EPERM
 [Install]
 WantedBy=multi-user.target
 `;
-}
-
-/** NAME=value pairs for the runtime: Deno's cache, or what Bun or the single file reads. */
-function runtimeVariables(onDeno: boolean): string[] {
-  const variables = onDeno ? { DENO_DIR: DENO_CACHE } : BUN_ENVIRONMENT;
-  return Object.entries(variables).map(([name, value]) => `${name}=${value}`);
 }
 
 function systemdWord(word: string): string {
@@ -243,9 +234,7 @@ start_pre() {
   checkpath --file --mode 0640 --owner sallyport:sallyport "$output_log" || return 1
   ulimit -c 0
   ulimit -n 262144 2> /dev/null || ewarn "Cannot raise the limit of open files: it stays at $(ulimit -n)"${capability}
-  export SALLYPORT_DATA_DIR=${STATE_DIR}${
-    runtimeVariables(onDeno).map((pair) => `\n  export ${pair}`).join("")
-  }
+  export SALLYPORT_DATA_DIR=${STATE_DIR}${onDeno ? `\n  export DENO_DIR=${DENO_CACHE}` : ""}
   if [ -r ${settingsFile(command)} ]; then
     set -a
     . ${settingsFile(command)}
@@ -259,14 +248,10 @@ reload() {
 `;
 }
 
-function launchdList({ command, program, args, onDeno = false }: ServiceSpec): string {
+function launchdList({ command, program, args }: ServiceSpec): string {
   const words = [...program, command, ...args].map((word) => `    <string>${xmlText(word)}</string>`).join(
     "\n",
   );
-  const environment = { SALLYPORT_DATA_DIR: LAUNCHD_STATE_DIR, ...(onDeno ? {} : BUN_ENVIRONMENT) };
-  const variables = Object.entries(environment).map(([name, value]) =>
-    `    <key>${name}</key>\n    <string>${value}</string>`
-  ).join("\n");
   return `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
@@ -279,7 +264,8 @@ ${words}
   </array>
   <key>EnvironmentVariables</key>
   <dict>
-${variables}
+    <key>SALLYPORT_DATA_DIR</key>
+    <string>${LAUNCHD_STATE_DIR}</string>
   </dict>
   <key>RunAtLoad</key>
   <true/>
