@@ -38,7 +38,8 @@ export function quicTransport(options: QuicTransportOptions): EdgeTransport {
 
 function assertUndated({ certificatePem }: QuicIdentity): void {
   if (isAlwaysValid(certificatePem)) return;
-  const why = "Cannot listen for QUIC agents: the certificate isn't valid from 1970 to 9999, and agents on Deno " +
+  const why =
+    "Cannot listen for QUIC agents: the certificate isn't valid from 1970 to 9999, and agents on Deno " +
     'judge even a pinned one by its dates; makeCertificate({ validDays: "always", keyPem }) makes one for the same key';
   throw new SallyportError("config_invalid", why, { side: "config" });
 }
