@@ -6,6 +6,7 @@
  */
 import { basename } from "node:path/posix";
 import { passableFlags } from "./activation.ts";
+import { BUN_ENVIRONMENT } from "./bun_environment.ts";
 import { shellWord } from "./startup.ts";
 
 /** A long-running command. */
@@ -133,6 +134,10 @@ function systemdUnit({ command, program, args, sockets = false, onDeno = false }
   const capability = command !== "agent" && listens ? "CAP_NET_BIND_SERVICE" : "";
   const units = sockets ? socketUnits({ command, args }) : [];
   const passed = units.length === 0 ? "" : `Sockets=${units.map(({ path }) => basename(path)).join(" ")}\n`;
+  // With sockets to keep, Bun can't restart itself to get it.
+  const bunEnvironment = passed === ""
+    ? ""
+    : Object.entries(BUN_ENVIRONMENT).map(([name, value]) => `Environment=${name}=${value}\n`).join("");
   return `[Unit]
 Description=${ABOUT[command]}
 Wants=network-online.target
@@ -147,7 +152,7 @@ ExecStart=${[...program, command, ...args].map(systemdWord).join(" ")}
 ExecReload=/bin/kill -HUP $MAINPID
 ${passed}EnvironmentFile=-${settingsFile(command)}
 Environment=SALLYPORT_DATA_DIR=${STATE_DIR}
-${onDeno ? `Environment=DENO_DIR=${DENO_CACHE}\nCacheDirectory=sallyport\n` : ""}Restart=always
+${onDeno ? `Environment=DENO_DIR=${DENO_CACHE}\nCacheDirectory=sallyport\n` : bunEnvironment}Restart=always
 RestartSec=2
 TimeoutStopSec=11min
 LimitNOFILE=262144

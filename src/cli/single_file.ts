@@ -4,10 +4,10 @@
  * @module
  */
 import process from "node:process";
+import { isDenoStandalone } from "../runtime/deno/standalone.ts";
 
-/** Whether this program is a single file: `bun build --compile` and `deno compile` embed the script in the executable. */
+/** Whether `bun build --compile` or `deno compile` put this program into its executable. */
 export function isSingleFile(): boolean {
-  const script = process.argv[1];
-  return script === undefined || script.startsWith("/$bunfs/") ||
-    !/(^|[/\\])(deno|bun)(\.exe)?$/.test(process.execPath);
+  // Not by the executable's name: a system may install Bun under one of its own.
+  return isDenoStandalone() || /^(\/\$bunfs\/|[A-Z]:[/\\]~BUN[/\\])/.test(process.argv[1] ?? "");
 }

@@ -1,6 +1,8 @@
 /** What Bun is started with: it knows the option, and a program started without it gets it, in every way to start it. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { copyFile, link, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { describe, it } from "node:test";
@@ -10,9 +12,9 @@ const MAIN = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), "ma
 const VARIABLE = "BUN_JSC_useFTLJIT";
 
 /** Runs the program on Bun and returns its outcome and its options of JavaScriptCore, one list for each start. */
-function run(args: string[], env: Record<string, string> = {}) {
+function run(args: string[], env: Record<string, string> = {}, runtime: string = process.execPath) {
   const { [VARIABLE]: _, ...own } = process.env;
-  const { stdout, stderr, status } = spawnSync(process.execPath, [MAIN, ...args], {
+  const { stdout, stderr, status } = spawnSync(runtime, [MAIN, ...args], {
     env: { ...own, BUN_JSC_dumpOptions: "1", ...env },
     encoding: "utf8",
   });
@@ -36,6 +38,25 @@ describe("the program on Bun", { skip: process.versions.bun === undefined }, () 
     const { starts } = run(["edge", "--help"], { [VARIABLE]: "1" });
     assert.equal(starts.length, 1);
     assert.doesNotMatch(starts[0]!, /useFTLJIT=false/);
+  });
+
+  it("doesn't where it was given files, which Bun would close", () => {
+    assert.equal(run(["agent", "--help", "--credential-file", "/dev/fd/63"]).starts.length, 1);
+    assert.equal(run(["edge", "--help"], { SALLYPORT_CONFIG: "/proc/self/fd/3" }).starts.length, 1);
+    // activation_test.ts passes sockets.
+  });
+
+  it("does so under another name of Bun, and with options of Bun", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "sallyport-bun-"));
+    try {
+      const other = join(folder, "javascript-1");
+      await link(process.execPath, other).catch(() => copyFile(process.execPath, other));
+      const { starts, stdout } = run(["agent", "--help"], { BUN_OPTIONS: "--smol" }, other);
+      assert.equal(starts.length, 2);
+      assert.match(stdout, /^Usage: sallyport agent/m);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 
   it("keeps its arguments, and its exit code", () => {

@@ -229,6 +229,8 @@ describe("service install --socket-activation", { skip: process.platform === "wi
     ]);
     assert.match(unit, new RegExp(`^Sockets=${names.join(" ")}$`, "m"));
     assert.match(unit, /^CapabilityBoundingSet=$/m);
+    // Bun would close the sockets if it restarted itself to get the variable.
+    assert.match(unit, /^Environment=BUN_JSC_useFTLJIT=0$/m);
     assert.match(
       sockets[0]!.text,
       /ListenStream=\[::\]:443\nListenStream=0\.0\.0\.0:444\nFileDescriptorName=listen\n/,

@@ -1,0 +1,10 @@
+/**
+ * What `deno compile` makes.
+ *
+ * @module
+ */
+
+/** Whether `deno compile` put this program into its executable; false on other runtimes. */
+export function isDenoStandalone(): boolean {
+  return typeof Deno !== "undefined" && Deno.build.standalone;
+}
