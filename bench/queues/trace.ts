@@ -94,10 +94,6 @@ class TracedConn extends WrappedStream<Conn> implements Conn {
     return this.inner.write(chunk);
   }
 
-  keepAlive(): void {
-    this.inner.keepAlive?.();
-  }
-
   carrySession(writeAheadBytes: number): void {
     this.inner.carrySession?.(writeAheadBytes);
   }

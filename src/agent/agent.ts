@@ -180,6 +180,8 @@ export interface Agent {
    * one continue. Without a session, another attempt follows the one under way.
    */
   renew(): void;
+  /** Resolves while a session serves the names that it has last asked for: at once, or with the next session. */
+  online(): Promise<void>;
   /** Aborts any attempt under way and closes all sessions; streams have `graceMs` to finish. */
   close(graceMs?: number): Promise<void>;
 }
@@ -234,6 +236,10 @@ class AgentNode implements Agent {
   #lastFailure: AgentFailure | undefined;
   /** Number of calls of {@link renew}, to detect one made after a grant was requested. */
   #renewals = 0;
+  /** Their number when the grant of the newest session was requested. */
+  #renewed = 0;
+  /** Those who wait until it is online. */
+  readonly #waiting: (() => void)[] = [];
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -311,6 +317,11 @@ class AgentNode implements Agent {
     }
   }
 
+  online(): Promise<void> {
+    if (this.session !== undefined && this.#renewed === this.#renewals) return Promise.resolve();
+    return new Promise((resolve) => void this.#waiting.push(resolve));
+  }
+
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     const over = new SallyportError("shutdown", "Session ended: the agent is shutting down", {
       side: "local",
@@ -342,6 +353,8 @@ class AgentNode implements Agent {
           continue;
         }
         if (asked !== this.#renewals) continue;
+        this.#renewed = asked;
+        for (const goOn of this.#waiting.splice(0)) goOn();
         // Undefined if it's time for a fresh token: the next session is opened before this one closes.
         const ended = await this.#unlessClosing(agent.overOrRenewal);
         if (ended === undefined) {

@@ -77,7 +77,7 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
   const tls = options.tls ?? (names.every(isLocalName) ? "self-signed" : "acme");
   const connectors = createServiceConnectors({
     ...{ runtime, log, store, handler: fetchHandler(handler) },
-    manager: () => new CertificateManager({ ...acme, clock, store, log }),
+    manager: () => new CertificateManager({ reachable: () => agent.online(), ...acme, clock, store, log }),
   });
   const service = serviceDefaults({ names, targets: [], tls });
   const connector = connectors.terminating(service, { runtime, log, targets: NONE, failed() {} });

@@ -153,17 +153,17 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     };
     const table = new ServiceTable({
       ...{ runtime, log, meter: metrics, accessLog: accessLogs.open },
-      connectors: serviceConnectors(config, base, master),
+      connectors: serviceConnectors(config, base, master, () => agent.online()),
     });
-    table.apply(services);
     metrics.group(ServiceMetrics).source = () =>
       table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
-    if (access.identity !== undefined) startCertificateReports(base, master, table);
     const published = config.publish.map(({ port, target = defaultPublished(config.to) }) => ({
       port,
       target,
     }));
     const agent = connectAgent({ base, config, network, master, enrolled, table, published });
+    table.apply(services);
+    if (access.identity !== undefined) startCertificateReports(base, master, table);
     const status = await startStatus(base, config.metricsListen, () => ({
       session: agent.session !== undefined,
     }));

@@ -21,12 +21,13 @@ import type { Base } from "./parts.ts";
 
 /**
  * Connectors for services whose TLS is terminated here; certificates are stored in the data folder. The session master
- * sets DNS records if the agent has no program for them.
+ * sets DNS records if the agent has no program for them. Certificates are ordered while the agent is `online`.
  */
 export function serviceConnectors(
   config: Config,
   { runtime, log }: Pick<Base, "log"> & { readonly runtime: Runtime & { readonly clock: MasterClock } },
   master: Omit<MasterClientOptions, "what">,
+  online: () => Promise<void>,
 ): ServiceConnectors {
   const store = new FileCertificateStore(join(config.dataDir, CERTIFICATES_FOLDER));
   // Read at startup, so that an invalid file is reported at once.
@@ -39,6 +40,7 @@ export function serviceConnectors(
     new CertificateManager({
       clock: runtime.clock,
       late: runtime,
+      reachable: online,
       store,
       log,
       authorities: config.acmeDirectory,

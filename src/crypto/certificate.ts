@@ -120,12 +120,16 @@ function existingKey(keyPem: string) {
 /** The first certificate in PEM text that is for this key and valid at any date; undefined if there is none. */
 export function alwaysValidCertificate(pem: string, keyPem: string): string | undefined {
   const publicKey = publicKeyOf(createPublicKey(keyPem));
-  return pem.match(CERTIFICATES)?.find((text) => {
-    const certificate = new X509Certificate(text);
-    const isAlwaysValid = Date.parse(certificate.validFrom) <= ALWAYS.notBeforeDate.getTime() &&
-      Date.parse(certificate.validTo) >= ALWAYS.notAfterDate.getTime();
-    return isAlwaysValid && publicKeyOf(certificate.publicKey) === publicKey;
-  });
+  return pem.match(CERTIFICATES)?.find((text) =>
+    isAlwaysValid(text) && publicKeyOf(new X509Certificate(text).publicKey) === publicKey
+  );
+}
+
+/** Whether the first certificate in PEM text is valid at any date. Throws `config_invalid` if there is none. */
+export function isAlwaysValid(pem: string): boolean {
+  const { validFrom, validTo } = new X509Certificate(firstCertificate(pem));
+  return Date.parse(validFrom) <= ALWAYS.notBeforeDate.getTime() &&
+    Date.parse(validTo) >= ALWAYS.notAfterDate.getTime();
 }
 
 function publicKeyOf(key: KeyObject): string {

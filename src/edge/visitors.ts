@@ -166,8 +166,6 @@ export class Visitors {
       farewell: LOST,
       idleTicks,
       firstByteMs: answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
-      // Long silence is allowed; TCP keep-alive checks whether the visitor is still connected.
-      stays: () => conn.keepAlive?.(),
       done: (error) => {
         shares?.leave(session, host);
         metrics.streamClosed();

@@ -14,7 +14,7 @@ import type { SystemCiphers } from "../crypto/system_ciphers.ts";
 
 /** How long a released connection waits for the peer's FIN once everything is written. */
 export const LINGER_MS = 5_000;
-/** Idle time before the first TCP keep-alive probe, where the runtime can set it. */
+/** Idle time before the first TCP keep-alive probe. */
 export const KEEP_ALIVE_MS = 60_000;
 /** Timeout for establishing a TCP connection to an edge or an endpoint. */
 export const DIAL_TIMEOUT_MS = 10_000;
@@ -89,6 +89,8 @@ export interface ByteStream {
   readonly bufferedBytes: number;
   /** Bytes of memory held by the stream, in both directions; absent if it buffers none itself. */
   readonly heldBytes?: number;
+  /** Makes the system probe a silent peer, first after {@link KEEP_ALIVE_MS}; absent if the stream is no TCP connection. */
+  keepAlive?(): void;
 }
 
 /** A TCP connection. TCP_NODELAY is set on every one. */
@@ -97,10 +99,6 @@ export interface Conn extends ByteStream {
   readonly remote: Address;
   /** The local address. */
   readonly local: Address;
-  /**
-   * Enables TCP keep-alive, after {@link KEEP_ALIVE_MS} where the runtime can set it, else after the system's default.
-   */
-  keepAlive?(): void;
   /**
    * The connection carries a session from now on: idle most of the time, and shared by many streams when it isn't. It
    * counts among the sessions that may crowd. Where the runtime writes asynchronously, up to `writeAheadBytes` may then be

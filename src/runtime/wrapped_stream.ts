@@ -53,6 +53,10 @@ export abstract class WrappedStream<Inner extends ByteStream = ByteStream>
     this.inner.resume();
   }
 
+  keepAlive(): void {
+    this.inner.keepAlive?.();
+  }
+
   // From the inner stream.
 
   data(chunk: Bytes): void {

@@ -40,8 +40,6 @@ export interface SpliceOptions {
    * nothing.
    */
   readonly farewell?: Bytes;
-  /** The visitor has stayed for a while: time for work too expensive for a short visit. Called once. */
-  stays?(): void;
   /** Both sides are closed; `error` is the first from either side. */
   done?(error: Error | undefined): void;
 }
@@ -130,8 +128,7 @@ class Splice implements MemoryHolder {
 
   #watch(firstByteMs?: number): void {
     this.#timer = this.#options.clock.after(firstByteMs ?? IDLE_TICK_MS, () => {
-      if (!this.#stays) this.#options.stays?.();
-      this.#stays = true;
+      if (!this.#stays) this.#stay();
       if (firstByteMs !== undefined) return this.#judgeAnswer(firstByteMs);
       // Bytes still draining to a slow reader are traffic too.
       const { visitorSide, agentSide, idleTicks: ticks = IDLE_TICKS } = this.#options;
@@ -160,6 +157,13 @@ class Splice implements MemoryHolder {
       visitorSide.abort(idle);
       agentSide.abort(idle);
     });
+  }
+
+  /** A peer that has vanished without a word would be kept until the idle timeout. Too expensive for a short visit. */
+  #stay(): void {
+    this.#stays = true;
+    this.#options.visitorSide.keepAlive?.();
+    this.#options.agentSide.keepAlive?.();
   }
 
   #judgeAnswer(withinMs: number): void {

@@ -451,6 +451,49 @@ describe("createAgent: renewal", () => {
   });
 });
 
+describe("Agent.online", () => {
+  it("waits for a session, for a new one after a loss, and for other names after renew", async () => {
+    let away = true;
+    const s = await site({
+      before: () => {
+        const why = "Cannot get token";
+        if (away) throw new SallyportError("master_unreachable", why, { side: "peer", retryable: true });
+      },
+    });
+    const seen: string[] = [];
+    const wait = async (name: string) => {
+      void s.agent.online().then(() => void seen.push(name));
+      await s.test.advance(0);
+    };
+    await wait("start");
+    await wait("start too");
+    assert.deepEqual(seen, []);
+    away = false;
+    await s.test.advance(60_000);
+    assert.deepEqual(seen.splice(0), ["start", "start too"]);
+    await wait("connected");
+    assert.deepEqual(seen.splice(0), ["connected"]);
+    away = true;
+    s.agent.renew();
+    await wait("renewing");
+    // The old session stands, and serves the old names.
+    assert.notEqual(s.agent.session, undefined);
+    assert.deepEqual(seen, []);
+    away = false;
+    await s.test.advance(60_000);
+    assert.deepEqual(seen.splice(0), ["renewing"]);
+    away = true;
+    s.agent.session!.close(new SallyportError("connection_lost", "it broke", { side: "network" }));
+    await s.test.advance(0);
+    await wait("lost");
+    assert.deepEqual(seen, []);
+    away = false;
+    await s.test.advance(120_000);
+    assert.deepEqual(seen, ["lost"]);
+    await finish(s);
+  });
+});
+
 describe("Agent.close", () => {
   it("before run lets run resolve at once", async () => {
     const test = await TestEdge.start();

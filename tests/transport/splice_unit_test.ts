@@ -12,6 +12,7 @@ class Fake implements ByteStream {
   handler!: ByteStreamHandler;
   readonly calls: string[] = [];
   written = 0;
+  probed = 0;
   bufferedBytes = 0;
   goesOn = true;
   peerPaused = false;
@@ -39,6 +40,9 @@ class Fake implements ByteStream {
   }
   resume(): void {
     this.calls.push("resume");
+  }
+  keepAlive(): void {
+    this.probed++;
   }
 }
 
@@ -153,18 +157,17 @@ describe("splice(): the idle watch", () => {
     }
   });
 
-  it("says once of a visitor that it stays, and nothing of one that leaves before", async () => {
-    let stays = 0;
-    const { time, visitor, agent } = joint({ stays: () => stays++ });
+  it("has the system probe both sides of a visitor that stays, once, and of none that leaves before", async () => {
+    const { time, visitor, agent } = joint({ idleTicks: 10 });
     await time.advance(IDLE_TICK_MS - 1);
-    assert.equal(stays, 0);
-    await time.advance(IDLE_TICK_MS);
-    assert.equal(stays, 1);
+    assert.deepEqual([visitor.probed, agent.probed], [0, 0]);
+    await time.advance(2 * IDLE_TICK_MS);
+    assert.deepEqual([visitor.probed, agent.probed], [1, 1]);
     for (const side of [visitor, agent]) side.handler.close();
-    const short = joint({ stays: () => stays++ });
+    const short = joint();
     for (const side of [short.visitor, short.agent]) side.handler.close();
     await short.time.advance(10 * IDLE_TICK_MS);
-    assert.equal(stays, 1);
+    assert.deepEqual([short.visitor.probed, short.agent.probed], [0, 0]);
   });
 
   it("bytes that drain towards a slow reader count", async () => {

@@ -11,6 +11,7 @@ import { DAY_MS } from "../../calendar.ts";
 import type { Identity } from "../../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { Clock, Timer } from "../../runtime/port.ts";
+import { untilAborted } from "../../runtime/until_aborted.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import {
   type AcmeAccount,
@@ -59,6 +60,11 @@ export interface CertificateManagerOptions {
   readonly authorityCaPem?: string;
   /** For a machine whose clock may be behind: reaches authorities by the session master's time. */
   readonly late?: LateMachine;
+  /**
+   * Resolves while the names can be reached from outside, such as {@link Agent.online}: no order is placed before, since
+   * authorities count failed validations. Defaults to at once.
+   */
+  readonly reachable?: () => Promise<void>;
   /** Contact addresses for the authority. */
   readonly mails?: readonly string[];
   /** For authorities that open accounts only for their customers. */
@@ -321,8 +327,11 @@ export class CertificateManager {
 
   /** Gets a certificate from the first authority that issues one. */
   async #obtain(entry: Entry): Promise<void> {
+    await untilAborted(this.#options.reachable?.() ?? Promise.resolve(), this.#closing.signal);
     await this.#turn();
     try {
+      // Released while it waited.
+      if (this.#entries.get(entry.name) !== entry) return;
       const failures: unknown[] = [];
       for (const authority of this.#authorities) {
         try {

@@ -296,6 +296,8 @@ class Terminating implements ServiceConnector {
       ...limits.requestBodyBytes === undefined ? {} : { requestBodyMaxBytes: limits.requestBodyBytes },
       dial: async (visitor) => {
         const { conn, target } = await targets.dial();
+        // A WebSocket, or an answer, may be silent for as long as the idle timeout.
+        conn.keepAlive?.();
         const header = proxyHeaderFor(proxyProtocol, visitor, conn);
         if (header !== undefined) conn.write(header);
         if (target.protocol !== "https") return conn;

@@ -9,7 +9,7 @@ import { runInNewContext } from "node:vm";
 import { setImmediate } from "node:timers";
 import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
-import { DenoConn } from "./deno_conn.ts";
+import { DenoConn, type DenoShared } from "./deno_conn.ts";
 import { HandleConn, type HandleShared } from "./handle_conn.ts";
 import { BACKLOG_MIN, listenOnHandle } from "./handle_listener.ts";
 import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
@@ -73,7 +73,8 @@ export function createDenoRuntime(
   const turn = new Turn();
   const memory = new MemoryBudget(turn.soon);
   const clock = createSystemClock(turn.soon);
-  const shared: Shared = {
+  const shared: DenoShared = {
+    handles: handles ?? undefined,
     pool: new BufferPool(memory),
     pace: new BulkPace(lookForEvents),
     // Not the next turn, since turns in a row keep Deno from looking for events.
@@ -174,7 +175,7 @@ class Turn {
 // deno-lint-ignore require-await -- exceptions must become rejections
 async function listen(
   options: ListenOptions,
-  shared: Shared,
+  shared: DenoShared,
   onHandles: HandleShared | undefined,
 ): Promise<Listener> {
   const aheadMax = shared.descriptors.takenAheadMax;
@@ -207,7 +208,7 @@ async function listen(
   return accepting(listener, { host: listener.addr.hostname, port: listener.addr.port }, options, shared);
 }
 
-async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+async function listenUnix(options: ListenUnixOptions, shared: DenoShared): Promise<Listener> {
   try {
     await removeStaleSocket(options.path);
     const listener = Deno.listen({ transport: "unix", path: options.path });
@@ -221,7 +222,7 @@ function accepting(
   listener: Deno.TcpListener | Deno.UnixListener,
   address: Address,
   options: Pick<ListenOptions, "accept">,
-  shared: Shared,
+  shared: DenoShared,
 ): Listener {
   const state = { closed: false };
   acceptLoop(listener, state, options, shared);
@@ -239,7 +240,7 @@ async function acceptLoop(
   listener: Deno.TcpListener | Deno.UnixListener,
   state: { closed: boolean },
   options: Pick<ListenOptions, "accept">,
-  shared: Shared,
+  shared: DenoShared,
 ): Promise<void> {
   const pace = new AcceptPace();
   while (!state.closed) {
@@ -278,7 +279,7 @@ function pause(ms: number): Promise<void> {
 }
 
 /** Null if the peer has reset the connection meanwhile, which makes setting its options fail. */
-function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn | null {
+function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: DenoShared): DenoConn | null {
   try {
     return new DenoConn(native, shared);
   } catch {
@@ -317,7 +318,7 @@ function dialOnHandle(options: DialOptions, shared: HandleShared): Promise<Conn>
 /** Deno itself tries all addresses of a name (RFC 8305). */
 function dial(
   options: DialOptions | DialUnixOptions,
-  shared: Shared,
+  shared: DenoShared,
   connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
 ): Promise<Conn> {
   return new Promise((resolve, reject) => {

@@ -6,13 +6,19 @@
 
 import type { ClosePace } from "../close_pace.ts";
 import { BUFFER_SIZES } from "../out_queue.ts";
-import type { Address, Bytes, Conn } from "../port.ts";
+import { type Address, type Bytes, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { plainHost, type Shared } from "../shared.ts";
 import { PromiseStream, type WriteMarks } from "../promise_stream.ts";
+import type { TcpHandles } from "./tcp_handles.ts";
 import { writeMarks } from "./write_marks.ts";
 
 /** A read that waited this long marks the connection as idle; the next one uses the small buffer again. */
 const IDLE_READ_MS = 1_000;
+
+/** What connections on Deno share. */
+export interface DenoShared extends Shared {
+  readonly handles?: TcpHandles | undefined;
+}
 
 /** A TCP connection on a `Deno.Conn`. */
 export class DenoConn extends PromiseStream<number | null> implements Conn {
@@ -22,6 +28,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   protected override readonly closesAsEnd = true;
   protected readonly conn: Deno.TcpConn | Deno.UnixConn;
   readonly #closing: ClosePace;
+  readonly #handles: TcpHandles | undefined;
   #sessionMarks: WriteMarks | undefined;
   #readBuffer: Bytes | null = null;
   /**
@@ -33,18 +40,20 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   #count = 0;
   #waitedMs = 0;
 
-  constructor(conn: Deno.TcpConn | Deno.UnixConn, shared: Shared) {
+  constructor(conn: Deno.TcpConn | Deno.UnixConn, shared: DenoShared) {
     super(shared);
     if ("setNoDelay" in conn) conn.setNoDelay(true);
     this.conn = conn;
     this.#closing = shared.closing;
+    this.#handles = shared.handles;
     this.remote = addressOf(conn.remoteAddr);
     this.local = addressOf(conn.localAddr);
   }
 
   keepAlive(): void {
-    // Deno can't set the idle time: Linux uses net.ipv4.tcp_keepalive_time, two hours by default.
-    if ("setKeepAlive" in this.conn && !this.dead) this.conn.setKeepAlive(true);
+    if (!("setKeepAlive" in this.conn) || this.dead) return;
+    // Deno itself can't set the time: Linux uses net.ipv4.tcp_keepalive_time, two hours by default.
+    if (this.#handles?.keepAlive(this.conn, KEEP_ALIVE_MS / 1000) !== true) this.conn.setKeepAlive(true);
   }
 
   get heldBytes(): number {

@@ -39,6 +39,8 @@ export interface TcpHandle {
   /** Listens; on a handle that already does, looks for connections again. */
   listen(backlog: number): number;
   accept(into: TcpHandle): number;
+  /** Takes a connection of Deno's by the number of its resource, on a duplicate of its descriptor. */
+  openFromRid(resource: number): number;
   /** Duplicates the descriptor for the caller, who closes it; negative if that fails. */
   fdForIpc(): number;
 }
@@ -78,6 +80,7 @@ const METHODS = [
     "open",
     "listen",
     "accept",
+    "openFromRid",
     "fdForIpc",
   ],
 ];
@@ -101,6 +104,8 @@ export function openTcpHandles(): TcpHandles | undefined {
   }
 }
 
+/** Deno's symbol for the number of a connection's resource. */
+const RESOURCE = "Deno.internal.rid";
 /** Most that one read returns: what fits into a processor's cache. */
 const RECEIVE_BYTES = 256 * 1024;
 
@@ -140,6 +145,21 @@ export class TcpHandles {
     if (status === 0) return handle;
     handle.close();
     throw systemError(status);
+  }
+
+  /** Sets the time of TCP keep-alive, for which a `Deno.Conn` has no method; returns whether it could. */
+  keepAlive(conn: Deno.TcpConn, afterSeconds: number): boolean {
+    const symbol = Object.getOwnPropertySymbols(conn).find(({ description }) => description === RESOURCE);
+    if (symbol === undefined) return false;
+    const handle = this.socket();
+    try {
+      const resource = (conn as unknown as Record<symbol, number>)[symbol]!;
+      return handle.openFromRid(resource) === 0 && handle.setKeepAlive(true, afterSeconds) === 0;
+    } catch {
+      return false;
+    } finally {
+      handle.close();
+    }
   }
 
   /** Within {@link TcpHandle.onread}: how many bytes are in {@link received}, or {@link END}, or another error. */

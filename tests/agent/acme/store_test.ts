@@ -169,3 +169,37 @@ describe("CertificateManager: a certificate that can't be obtained", () => {
     manager.close();
   });
 });
+
+describe("CertificateManager: names that can't be reached yet", () => {
+  it("are ordered once they can, and a released one never", { timeout }, async () => {
+    const { clock } = createMemoryNetwork();
+    const reachable = Promise.withResolvers<void>();
+    const manager = new CertificateManager({
+      ...{ clock, store: new MemoryCertificateStore(), reachable: () => reachable.promise },
+      authorities: ["http://no-authority.test"],
+    });
+    for (const name of ["a.test", "b.test"]) manager.manage(name);
+    // Longer than reading the store takes.
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(manager.errorOf("a.test"), undefined);
+    const released = manager.settled("b.test");
+    manager.release("b.test");
+    reachable.resolve();
+    await manager.settled("a.test");
+    assert.match(manager.errorOf("a.test") ?? "", /^Cannot reach certificate authority/);
+    await released;
+    assert.deepEqual(manager.certificates().map(({ name }) => name), ["a.test"]);
+    manager.close();
+  });
+
+  it("don't keep it from closing", { timeout }, async () => {
+    const { clock } = createMemoryNetwork();
+    const manager = new CertificateManager({
+      ...{ clock, store: new MemoryCertificateStore(), reachable: () => new Promise(() => {}) },
+    });
+    manager.manage("a.test");
+    const settled = manager.settled("a.test");
+    manager.close();
+    await settled;
+  });
+});
