@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer";
 import type { Duplex } from "node:stream";
 import type { Bytes } from "../bytes/bytes.ts";
+import type { BulkPace } from "./bulk_pace.ts";
 import { BUFFER_SIZES, type BufferPool } from "./out_queue.ts";
 import type { Clock } from "./port.ts";
 import type { Faults } from "./shared.ts";
@@ -26,6 +27,8 @@ interface NodeStreamOptions {
   readonly carrier?: Duplex;
   /** Where copies of large chunks are made until the stack has taken them. */
   readonly pool?: BufferPool;
+  /** Paces its reading, if it is a connection of its own. */
+  readonly pace?: BulkPace;
   /** What a TLS stack takes in while this stream is paused. */
   readonly intake?: TlsIntake;
   /** Ends the underlying stream; `hard` sends a reset, where possible. Defaults to destroying it. */
@@ -44,6 +47,10 @@ export class NodeStream extends StreamBase {
   /** Whether `write` has returned false. */
   #blocked = false;
   #error: Error | undefined;
+  /** Whether reading waits for other connections to have their turn. */
+  #resting = false;
+  /** This stream, if it carries a session. */
+  protected session: NodeStream | undefined;
   bytesIn = 0;
   bytesOut = 0;
 
@@ -57,8 +64,9 @@ export class NodeStream extends StreamBase {
     duplex.on("data", (chunk: Uint8Array<ArrayBuffer>) => {
       this.bytesIn += chunk.length;
       // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get a Uint8Array.
-      if (this.flowing) this.emitData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
-      else duplex.unshift(chunk);
+      if (!this.flowing) return void duplex.unshift(chunk);
+      this.emitData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
+      this.#restAfter(chunk.length);
     });
     duplex.on("end", () => {
       // Deno reports the end of an empty stream even while it is paused.
@@ -74,6 +82,17 @@ export class NodeStream extends StreamBase {
     }
     duplex.on("error", (error: Error) => this.#error ??= options.failure?.(error) ?? error);
     duplex.on("close", () => this.emitClose(this.#error));
+  }
+
+  #restAfter(byteLength: number): void {
+    const { pace } = this.#options;
+    if (pace === undefined || this.dead || this.#resting || pace.mayGoOn(byteLength, this.session)) return;
+    this.#resting = true;
+    this.stopFlow();
+    pace.wait(byteLength, this.session, () => {
+      this.#resting = false;
+      if (this.flowing) this.startFlow();
+    });
   }
 
   get bufferedBytes(): number {
@@ -120,6 +139,7 @@ export class NodeStream extends StreamBase {
   }
 
   protected override startFlow(): void {
+    if (this.#resting) return;
     this.#duplex.resume();
     this.#options.intake?.resume();
     if (this.#ended) queueMicrotask(() => this.#tellEnd());

@@ -100,9 +100,9 @@ export interface Conn extends ByteStream {
   /** The local address. */
   readonly local: Address;
   /**
-   * The connection carries a session from now on: idle most of the time, and shared by many streams when it isn't. Up to
-   * `writeAheadBytes` may then be queued before `write` returns false. Present where the runtime writes asynchronously, so
-   * that each large write would otherwise have to wait for the one before it.
+   * The connection carries a session from now on: idle most of the time, and shared by many streams when it isn't. It
+   * counts among the sessions that may crowd. Where the runtime writes asynchronously, up to `writeAheadBytes` may then be
+   * queued before `write` returns false: otherwise each large write would have to wait for the one before it.
    */
   carrySession?(writeAheadBytes: number): void;
 }

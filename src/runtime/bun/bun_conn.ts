@@ -53,6 +53,8 @@ export class BunConn extends StreamBase implements Conn {
   #socketPaused = false;
   /** Whether reading waits for other connections to have their turn. */
   #resting = false;
+  /** This connection, if it carries a session. */
+  #session: BunConn | undefined;
   /** Whether the peer's FIN arrived while it couldn't be delivered. */
   #endKept = false;
   /** Whether Bun has closed the socket. */
@@ -88,6 +90,11 @@ export class BunConn extends StreamBase implements Conn {
 
   keepAlive(): void {
     if (!this.#gone) this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
+  }
+
+  /** Bun writes at once: nothing is written ahead. */
+  carrySession(): void {
+    this.#session = this;
   }
 
   get bufferedBytes(): number {
@@ -167,7 +174,7 @@ export class BunConn extends StreamBase implements Conn {
     if (this.#resting) return;
     this.#resting = true;
     this.stopFlow();
-    this.#pace.wait(byteLength, undefined, () => {
+    this.#pace.wait(byteLength, this.#session, () => {
       this.#resting = false;
       if (this.flowing) this.startFlow();
     });
@@ -196,7 +203,7 @@ export class BunConn extends StreamBase implements Conn {
     if (this.flowing && this.#kept.length === 0) {
       const byteLength = chunk.length;
       this.#deliver(chunk);
-      if (!this.dead && !this.#pace.mayGoOn(byteLength)) this.#restReading(byteLength);
+      if (!this.dead && !this.#pace.mayGoOn(byteLength, this.#session)) this.#restReading(byteLength);
       return;
     }
     if (this.#kept === NOTHING) this.#kept = [];

@@ -76,10 +76,9 @@ class NodeConn extends NodeStream implements Conn {
   readonly local: Address;
   readonly #socket: Socket;
 
-  constructor(socket: Socket, { clock, faults }: Shared) {
+  constructor(socket: Socket, { clock, faults, pace }: Shared) {
     super(socket, {
-      clock,
-      faults,
+      ...{ clock, faults, pace },
       failure: lostError,
       destroy: (hard) => void (hard ? socket.resetAndDestroy() : socket.destroy()),
     });
@@ -87,6 +86,11 @@ class NodeConn extends NodeStream implements Conn {
     // Read now, since a closed socket no longer has them.
     this.remote = { host: plainHost(socket.remoteAddress ?? ""), port: socket.remotePort ?? 0 };
     this.local = { host: plainHost(socket.localAddress ?? ""), port: socket.localPort ?? 0 };
+  }
+
+  /** Nothing is written ahead. */
+  carrySession(): void {
+    this.session = this;
   }
 
   keepAlive(): void {
