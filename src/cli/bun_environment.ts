@@ -1,6 +1,6 @@
 /**
- * What Bun reads from the environment before it runs a program. A process that was started without it executes itself
- * once more, so that it doesn't matter who starts the program and how.
+ * Variables that Bun reads before it runs a program. A process that was started without them executes itself once more,
+ * so that every way to start the program is as fast.
  *
  * @module
  */

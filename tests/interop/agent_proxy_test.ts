@@ -128,7 +128,11 @@ visible_hostname localhost
       await connects(String(edgePort), 1);
       await connects(masterPort, 1);
       await serves("not", [], { HTTPS_PROXY: `http://127.0.0.1:${port}`, NO_PROXY: "localhost,127.0.0.1" });
-      await serves("environment", [], { HTTPS_PROXY: `http://127.0.0.1:${port}` });
+      await serves("environment", [], {
+        HTTPS_PROXY: `http://127.0.0.1:${port}`,
+        NO_PROXY: "",
+        no_proxy: "",
+      });
       await connects(String(edgePort), 2);
     },
   );

@@ -6,8 +6,8 @@
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { networkInterfaces } from "node:os";
 import { after, before, describe, it } from "node:test";
+import { hasIpv6 } from "../support/ipv6.ts";
 import { hangUp, openStream, PlainEndpoint, type Stream, visit } from "../support/plain_peer.ts";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
 import { type CipherName, fernetKey, issueToken, type TokenOptions } from "../support/tokens.ts";
@@ -282,12 +282,6 @@ async function assertRefused(options: { host: string; port: number; serverName: 
   visitor.socket.end();
   await visitor.closed();
   assert.ok(visitor.unreadBytes === 0 || visitor.unreadBytes === 7, `${visitor.unreadBytes} bytes came`);
-}
-
-function hasIpv6(): boolean {
-  return Object.values(networkInterfaces()).some((addresses) =>
-    addresses?.some(({ address }) => address === "::1")
-  );
 }
 
 function output(program: string, args: readonly string[]): Promise<string> {

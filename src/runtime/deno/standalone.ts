@@ -1,5 +1,5 @@
 /**
- * What `deno compile` makes.
+ * Executables that `deno compile` made.
  *
  * @module
  */

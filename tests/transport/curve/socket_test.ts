@@ -7,6 +7,7 @@ import { errorCode, SallyportError } from "../../../src/errors.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { Collector, cryptoForTests, digest, pour, text } from "../../protocol/curve/support.ts";
 import { connectCollector, edgeKeys } from "../../support/curve_client.ts";
+import { hasIpv6 } from "../../support/ipv6.ts";
 import { pattern } from "../../support/seeded.ts";
 
 const crypto = await cryptoForTests();
@@ -47,7 +48,8 @@ async function stage(host: string) {
 
 describe("connectCurve and bindCurve: on real sockets", () => {
   for (const host of ["127.0.0.1", "::1"]) {
-    it(`a transfer that changes its port in the middle (${host})`, { timeout: 60_000 }, async () => {
+    const skip = host === "::1" && !hasIpv6() && "this machine has no ::1";
+    it(`a transfer that changes its port in the middle (${host})`, { timeout: 60_000, skip }, async () => {
       const { listener, connections, ended, dial } = await stage(host);
       const got = new Collector();
       const data = pattern(3_000_000);
