@@ -72,7 +72,7 @@ export function addAgent(program: Command, context: CliContext): void {
   addExamples(command, io, [
     {
       what: "the first time, with the link that `agents add` printed; later without it",
-      args: "agent --join https://master.example.org/#CODE --to 127.0.0.1:443",
+      args: "agent --join https://master.example.org/#CODE --to http://127.0.0.1:3000",
     },
     {
       what:
