@@ -15,8 +15,12 @@ import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { isNotYetValid } from "./fetch_failure.ts";
 import { unbracketed } from "../wire/ip/host_port.ts";
 
-/** A machine whose clock may be behind. */
-export type LateMachine = Pick<Runtime, "dial"> & { readonly clock: MasterClock };
+/** A machine whose clock may be behind, and which may have to go through a proxy. */
+export type LateMachine = Pick<Runtime, "dial"> & {
+  readonly clock: MasterClock;
+  /** Whether it dials through a proxy, which requests of the runtime's own don't. */
+  readonly proxied?: boolean;
+};
 
 /** Options of {@link lateClockFetch}. */
 interface LateClockOptions {
@@ -115,14 +119,19 @@ export function lateClockFetch(options: LateClockOptions): Fetch {
   };
 }
 
+/** Whether requests need connections of Sallyport's own, because those of the runtime's would fail. */
+export function needsOwnConnections({ clock, proxied = false }: LateMachine): boolean {
+  return proxied || clock.isBehind;
+}
+
 /**
- * A fetch that judges certificates at the session master's time as long as the machine's clock is behind. `pems` are
- * trusted; absent, those that the runtime trusts.
+ * A fetch through the machine's proxy that judges certificates at the session master's time as long as the machine's clock
+ * is behind. `pems` are trusted; absent, those that the runtime trusts.
  */
 export function masterTimeFetch(late: LateMachine, pems: () => readonly string[] = trustedPems): Fetch {
   const roots = new TrustedRoots(pems);
   return (request) =>
-    late.clock.isBehind && request.url.startsWith("https:")
+    needsOwnConnections(late) && request.url.startsWith("https:")
       ? fetchAt(late, request, roots, late.clock.wallMs())
       : fetch(request);
 }

@@ -15,10 +15,10 @@ import { type CertificateStore, MemoryCertificateStore } from "./acme/certificat
 import { type Agent, type AgentOptions, createAgent } from "./agent.ts";
 import { type MasterGrantOptions, masterGrants } from "./grant.ts";
 import { type FetchHandler, fetchHandler } from "./http/fetch_handler.ts";
+import { visitorLines } from "../telemetry/log_sampler.ts";
 import type { CertificateFacts } from "./services/port.ts";
 import { isLocalName, serviceDefaults, type TlsMode } from "./services/service.ts";
 import { createServiceConnectors } from "./tls/service_connectors.ts";
-import { turnAway } from "./turn_away.ts";
 import { AlertDescription } from "../wire/tls/tls_alert.ts";
 
 /** Options of {@link serve}. */
@@ -81,6 +81,7 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
   });
   const service = serviceDefaults({ names, targets: [], tls });
   const connector = connectors.terminating(service, { runtime, log, targets: NONE, failed() {} });
+  const sampler = visitorLines(log, clock);
   const accessList = access === undefined ? undefined : new AccessList(access);
   const connected = Promise.withResolvers<void>();
   const agent = createAgent({
@@ -88,10 +89,11 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
     ...{ runtime, log },
     grants: masterGrants({ master, credential, hostname: names[0] as string, aliases: names.slice(1) }),
     connector: (stream) => {
-      if (accessList?.permits(stream.caller.address) === false) {
-        return turnAway(stream, AlertDescription.access_denied);
-      }
-      return connector.connect(stream);
+      if (accessList?.permits(stream.caller.address) !== false) return connector.connect(stream);
+      const { address: visitor } = stream.caller;
+      const why = "visitor is refused by the access list";
+      const refused = () => sampler.info("access", { visitor, reason: "access_denied" }, why);
+      connector.refuse?.({ stream, alert: AlertDescription.access_denied, refused });
     },
     connected(session, tunnel) {
       connected.resolve();

@@ -153,7 +153,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     };
     const table = new ServiceTable({
       ...{ runtime, log, meter: metrics, accessLog: accessLogs.open },
-      connectors: serviceConnectors(config, base, master, () => agent.online()),
+      connectors: serviceConnectors(config, base, network.late, master, () => agent.online()),
     });
     metrics.group(ServiceMetrics).source = () =>
       table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));

@@ -5,7 +5,7 @@
  */
 import { fetchOver } from "../runtime/fetch_over.ts";
 import type { MasterGrantOptions } from "../agent/grant.ts";
-import { lateClockFetch, type MasterClock } from "../agent/late_clock.ts";
+import { lateClockFetch, type LateMachine, type MasterClock } from "../agent/late_clock.ts";
 import type { Config } from "../config/config.ts";
 import { proxyUrl } from "../config/values.ts";
 import { SallyportError } from "../errors.ts";
@@ -18,6 +18,8 @@ import type { CliIo } from "./io.ts";
 export interface AgentNetwork {
   /** For sessions. */
   readonly runtime: Runtime;
+  /** For certificate authorities and sign-in providers. */
+  readonly late: LateMachine;
   /** For the session master. */
   readonly fetch: NonNullable<MasterGrantOptions["fetch"]>;
   /** For the start message. */
@@ -31,30 +33,35 @@ export function agentNetwork(
   runtime: Runtime & { readonly clock: MasterClock },
   log: Logger,
 ): AgentNetwork {
-  const { clock } = runtime;
-  if (config.proxy !== undefined) {
-    const proxied = throughProxy(runtime, config.proxy);
-    const fetch = lateClockFetch({ runtime: { ...proxied, clock }, fetch: fetchOver(proxied), log });
-    return { runtime: proxied, fetch, text: proxyText(config.proxy) };
-  }
-  const network = environmentNetwork(env, runtime);
-  // The runtime's own fetch honours the environment's proxies too.
-  return { ...network, fetch: lateClockFetch({ runtime: { ...network.runtime, clock }, log }) };
+  const proxy = config.proxy === undefined ? environmentProxy(env) : { ...config.proxy, exceptions: "" };
+  if (proxy === undefined) return { runtime, late: runtime, fetch: lateClockFetch({ runtime, log }) };
+  const proxied = except(proxy.exceptions, proxy, runtime);
+  const late = { ...proxied, clock: runtime.clock, proxied: true };
+  const through = fetchOver(proxied);
+  // HTTPS_PROXY isn't meant for http://, and Bun's own fetch doesn't know all kinds of proxies.
+  const isMeant = ({ url }: Request) => config.proxy !== undefined || url.startsWith("https:");
+  const first = (request: Request) => (isMeant(request) ? through : fetch)(request);
+  return {
+    runtime: proxied,
+    late,
+    fetch: lateClockFetch({ runtime: late, fetch: first, log }),
+    text: proxyText(proxy),
+  };
 }
 
-function environmentNetwork(env: CliIo["env"], runtime: Runtime): Omit<AgentNetwork, "fetch"> {
+/** A proxy, and the hosts that are reached without it, as in NO_PROXY. */
+type EnvironmentProxy = Proxy & { readonly exceptions: string };
+
+function environmentProxy(env: CliIo["env"]): EnvironmentProxy | undefined {
   const [name, given] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
     .map((name) => [name, env[name]] as const).find(([, value]) => value) ?? [];
-  if (name === undefined || given === undefined) return { runtime };
+  if (name === undefined || given === undefined) return undefined;
   const read = proxyUrl.safeParse(given);
   if (!read.success) {
     const why = `${read.error.issues[0]?.message}; --proxy names another`;
     throw new SallyportError("config_invalid", `Cannot use ${name}: ${why}`, { side: "config" });
   }
-  return {
-    runtime: except(env.NO_PROXY ?? env.no_proxy ?? "", read.data, runtime),
-    text: proxyText(read.data),
-  };
+  return { ...read.data, exceptions: env.NO_PROXY ?? env.no_proxy ?? "" };
 }
 
 /** Hosts of NO_PROXY are reached directly: names, their subdomains (`.example.org`, `example.org`), addresses, `*`. */

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { CertificateManager } from "../agent/acme/certificate_manager.ts";
 import { masterDnsHook } from "../agent/acme/master_dns.ts";
 import { FileCertificateStore } from "../agent/acme/file_certificate_store.ts";
-import { type MasterClock, masterTimeFetch } from "../agent/late_clock.ts";
+import { type LateMachine, type MasterClock, masterTimeFetch } from "../agent/late_clock.ts";
 import type { MasterClientOptions } from "../agent/master_client.ts";
 import type { ServiceConnectors } from "../agent/services/port.ts";
 import { createServiceConnectors } from "../agent/tls/service_connectors.ts";
@@ -26,6 +26,7 @@ import type { Base } from "./parts.ts";
 export function serviceConnectors(
   config: Config,
   { runtime, log }: Pick<Base, "log"> & { readonly runtime: Runtime & { readonly clock: MasterClock } },
+  late: LateMachine,
   master: Omit<MasterClientOptions, "what">,
   online: () => Promise<void>,
 ): ServiceConnectors {
@@ -39,7 +40,7 @@ export function serviceConnectors(
   const manager = () =>
     new CertificateManager({
       clock: runtime.clock,
-      late: runtime,
+      late,
       reachable: online,
       store,
       log,
@@ -52,7 +53,7 @@ export function serviceConnectors(
         : dnsHookProgram(acmeDnsHook),
       dnsDomains: config.acmeDnsDomain,
     });
-  return createServiceConnectors({ runtime, log, store, manager, fetch: masterTimeFetch(runtime) });
+  return createServiceConnectors({ runtime, log, store, manager, fetch: masterTimeFetch(late) });
 }
 
 function readCa(path: string): string {

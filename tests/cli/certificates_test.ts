@@ -113,6 +113,28 @@ describe("agent with certificates from files", { skip }, () => {
   );
 
   it(
+    "gets a certificate for a service whose access list excludes the authority, and visitors",
+    { timeout },
+    async () => {
+      const program = agent(
+        ...[
+          "--hostname",
+          "home.example.org",
+          "--service",
+          `inner.home.example.org=http://127.0.0.1:${target.port}`,
+        ],
+        ...["--to", `http://127.0.0.1:${target.port}`, "--block", "127.0.0.0/8"],
+        ...["--acme-directory", pebble.directory, "--acme-ca", pebble.caFile],
+      );
+      await program.seen(/got a certificate.* name=inner\.home\.example\.org/, "stderr");
+      assert.doesNotMatch(program.stderr, /Cannot get certificate/);
+      await assert.rejects(curl("inner.home.example.org", join(folder, "root.pem")), /alert access denied/);
+      program.signal("SIGTERM");
+      await program.ended;
+    },
+  );
+
+  it(
     "gets a wildcard's certificate by a DNS record that the session master sets",
     { timeout },
     async () => {

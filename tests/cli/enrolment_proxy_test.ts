@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { until } from "../support/until.ts";
 import { programStarter } from "./program.ts";
 
 let folder: string;
@@ -44,30 +45,44 @@ async function startProxy() {
 }
 
 describe("agent --join behind a proxy", () => {
-  it("enrols, gets its tokens and serves through it", { timeout: 60_000 }, async () => {
-    const proxy = await startProxy();
-    const dataDir = join(folder, "serve");
-    const serve = start([
-      ...["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0", "--data-dir", dataDir],
-    ]);
-    const [, port = ""] = await serve.seen(/session master +http:\/\/127\.0\.0\.1:(\d+)/);
-    const edgePort = /visitors and agents +127\.0\.0\.1:(\d+)/.exec(serve.stdout)?.[1];
-    const key = (await readFile(join(dataDir, "admin.key"), "utf8")).trim();
-    const answer = await fetch(`http://127.0.0.1:${port}/v1/agents`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
-      body: JSON.stringify({ name: "home", hostnames: ["home.example.org"] }),
-    });
-    const { join_code } = await answer.json();
-    // Only the proxy knows these names.
-    const agent = start([
-      ...["agent", "--join", `http://master.test:${port}/#${join_code}`, "--insecure-master"],
-      ...["--to", "127.0.0.1:9", "--proxy", proxy.url, "--edge", `edge.test:${edgePort}`],
-      ...["--data-dir", join(folder, "agent")],
-    ]);
-    await agent.seen(/connected to the edge/, "stderr");
-    assert.deepEqual(proxy.asked.slice(0, 2), ["master.test", "master.test"]);
-    assert.ok(proxy.asked.includes("edge.test"), proxy.asked.join());
-    proxy.stop();
-  });
+  it(
+    "enrols, gets its tokens, serves and asks for certificates through it",
+    { timeout: 60_000 },
+    async () => {
+      const proxy = await startProxy();
+      const dataDir = join(folder, "serve");
+      const serve = start([
+        ...["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0", "--data-dir", dataDir],
+      ]);
+      const [, port = ""] = await serve.seen(/session master +http:\/\/127\.0\.0\.1:(\d+)/);
+      const edgePort = /visitors and agents +127\.0\.0\.1:(\d+)/.exec(serve.stdout)?.[1];
+      const key = (await readFile(join(dataDir, "admin.key"), "utf8")).trim();
+      const answer = await fetch(`http://127.0.0.1:${port}/v1/agents`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+        body: JSON.stringify({ name: "home", hostnames: ["home.example.org"] }),
+      });
+      const { join_code } = await answer.json();
+      // Only the proxy knows these names.
+      const agent = start([
+        ...["agent", "--join", `http://master.test:${port}/#${join_code}`, "--insecure-master"],
+        ...[
+          "--to",
+          "http://127.0.0.1:9",
+          "--acme-directory",
+          "https://authority.test:1/dir",
+          "--proxy",
+          proxy.url,
+          "--edge",
+          `edge.test:${edgePort}`,
+        ],
+        ...["--data-dir", join(folder, "agent")],
+      ]);
+      await agent.seen(/connected to the edge/, "stderr");
+      assert.deepEqual(proxy.asked.slice(0, 2), ["master.test", "master.test"]);
+      assert.ok(proxy.asked.includes("edge.test"), proxy.asked.join());
+      await until(() => proxy.asked.includes("authority.test"));
+      proxy.stop();
+    },
+  );
 });

@@ -58,7 +58,7 @@ export interface CertificateManagerOptions {
   readonly authorities?: readonly string[];
   /** The root certificate of a private authority (PEM), trusted in addition to the public ones. */
   readonly authorityCaPem?: string;
-  /** For a machine whose clock may be behind: reaches authorities by the session master's time. */
+  /** For a machine whose clock may be behind, or which has a proxy: how authorities are reached. */
   readonly late?: LateMachine;
   /**
    * Resolves while the names can be reached from outside, such as {@link Agent.online}: no order is placed before, since

@@ -8,7 +8,8 @@ import { request as httpsRequest } from "node:https";
 import tls from "node:tls";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { fetchFailure } from "../fetch_failure.ts";
-import { type LateMachine, masterTimeFetch, trustedPems } from "../late_clock.ts";
+import type { Fetch } from "../../runtime/port.ts";
+import { type LateMachine, masterTimeFetch, needsOwnConnections, trustedPems } from "../late_clock.ts";
 import { VERSION } from "../../version.ts";
 
 /** An authority's response must be complete within this time. */
@@ -43,18 +44,18 @@ const TRUST = "name a private authority's root certificate with --acme-ca, or co
 
 /**
  * Creates a client; `caPem` is trusted in addition to the public authorities. As long as the machine's clock is behind,
- * certificates are judged at the session master's time.
+ * certificates are judged at the session master's time; where the machine has a proxy, requests go through it.
  */
 export function authorityFetch(caPem?: string, late?: LateMachine): AuthorityFetch {
   const ca = caPem === undefined ? undefined : [...publicRoots(), caPem];
   if (late === undefined) return (request) => send(request, ca);
   const fetch = masterTimeFetch(late, () => [...trustedPems(), ...caPem === undefined ? [] : [caPem]]);
-  return (request) => late.clock.isBehind ? sendLate(request, fetch) : send(request, ca);
+  return (request) => needsOwnConnections(late) ? sendOver(fetch, request) : send(request, ca);
 }
 
-async function sendLate(
+async function sendOver(
+  fetch: Fetch,
   { method, url, headers, body, signal }: AuthorityRequest,
-  fetch: ReturnType<typeof masterTimeFetch>,
 ): Promise<AuthorityAnswer> {
   const limit = AbortSignal.timeout(AUTHORITY_TIMEOUT_MS);
   const request = new Request(url, {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Conn, Runtime } from "../../runtime/port.ts";
+import type { ByteStream, Conn, Runtime } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import type { Connector } from "../connector.ts";
@@ -54,6 +54,14 @@ export interface ServiceParts {
   readonly accessLog?: (entry: AccessEntry) => void;
 }
 
+/** A visitor that is refused. */
+export interface VisitorRefusal {
+  readonly stream: ByteStream;
+  /** A TLS alert. */
+  readonly alert: number;
+  refused(): void;
+}
+
 /** The connector for the visitors of one service. */
 export interface ServiceConnector {
   /**
@@ -62,6 +70,11 @@ export interface ServiceConnector {
    * applied.
    */
   readonly connect: Connector;
+  /**
+   * Takes the stream of a visitor that the access list or a limit refuses: sends the alert and calls `refused`, unless the
+   * visitor is an authority that validates a name, which may come from any address. Absent if no authority is expected.
+   */
+  refuse?(refusal: VisitorRefusal): void;
   /** Its certificates, if TLS is terminated here. */
   certificates?(): readonly CertificateFacts[];
   /** The service was removed or changed: no new streams follow; open ones may continue for `graceMs`. */

@@ -386,14 +386,17 @@ class Entry {
   }
 
   #refuse(stream: SessionStream, reason: "access_denied" | "limit_exceeded", why: string): void {
-    const visitor = stream.caller.address;
-    const message = `Cannot serve visitor of ${this.name}: ${why}`;
-    this.#sampler.info(reason, { visitor, reason }, message);
-    if (reason === "limit_exceeded") this.#failed(message);
-    turnAway(
-      stream,
-      reason === "access_denied" ? AlertDescription.access_denied : AlertDescription.internal_error,
-    );
+    const { access_denied, internal_error } = AlertDescription;
+    const alert = reason === "access_denied" ? access_denied : internal_error;
+    const refused = () => {
+      const visitor = stream.caller.address;
+      const message = `Cannot serve visitor of ${this.name}: ${why}`;
+      this.#sampler.info(reason, { visitor, reason }, message);
+      if (reason === "limit_exceeded") this.#failed(message);
+    };
+    if (this.#connector.refuse !== undefined) return this.#connector.refuse({ stream, alert, refused });
+    turnAway(stream, alert);
+    refused();
   }
 
   #failed(message: string): void {

@@ -31,12 +31,14 @@ import type {
   ServiceConnector,
   ServiceConnectors,
   ServiceParts,
+  VisitorRefusal,
 } from "../services/port.ts";
 import type { Service } from "../services/service.ts";
 import { ACME_PROTOCOL } from "./challenge_handshake.ts";
 import { acmeSource, type CertificateSource, fileSource, selfSignedSource } from "./certificate_source.ts";
-import { type TlsAnswer, TlsTerminator } from "./terminator.ts";
+import { type HelloFacts, type TlsAnswer, TlsTerminator } from "./terminator.ts";
 import { secureTarget } from "../../runtime/tls_client.ts";
+import { turnAway } from "../turn_away.ts";
 
 /** Options of {@link createServiceConnectors}. */
 export interface ServiceConnectorsOptions {
@@ -140,6 +142,22 @@ class Terminating implements ServiceConnector {
     });
   };
 
+  refuse({ stream, alert, refused }: VisitorRefusal): void {
+    const isValidated = this.#service.names.some((name) => this.#source.challengeOf(name) !== undefined);
+    if (!isValidated) {
+      turnAway(stream, alert);
+      return refused();
+    }
+    const error = new SallyportError("access_denied", "Cannot serve visitor: it is no authority", {
+      side: "peer",
+    });
+    this.#terminator.accept(stream, {
+      choose: (hello) => this.#challengeFor(hello) ?? { alert, error },
+      secured: ({ stream: inner }) => inner.abort(),
+      failed: refused,
+    });
+  }
+
   certificates(): readonly CertificateFacts[] {
     return this.#source.facts();
   }
@@ -160,12 +178,15 @@ class Terminating implements ServiceConnector {
 
   #emptied = () => {};
 
-  async #choose(
-    { serverName, alpnProtocols }: {
-      readonly serverName: string | undefined;
-      readonly alpnProtocols: readonly string[];
-    },
-  ): Promise<TlsAnswer> {
+  /** The answer for an authority that validates a name. */
+  #challengeFor({ serverName, alpnProtocols }: HelloFacts): TlsAnswer | undefined {
+    if (serverName === undefined || !alpnProtocols.includes(ACME_PROTOCOL)) return undefined;
+    const challenge = this.#source.challengeOf(serverName);
+    return challenge === undefined ? undefined : { challenge };
+  }
+
+  async #choose(hello: HelloFacts): Promise<TlsAnswer> {
+    const { serverName, alpnProtocols } = hello;
     const refused = (alert: number, error: SallyportError) => ({ alert, error });
     if (serverName === undefined) {
       const error = new SallyportError("no_server_name", "Cannot serve visitor: it names no server", {
@@ -174,8 +195,8 @@ class Terminating implements ServiceConnector {
       return refused(AlertDescription.missing_extension, error);
     }
     if (alpnProtocols.includes(ACME_PROTOCOL)) {
-      const challenge = this.#source.challengeOf(serverName);
-      if (challenge !== undefined) return { challenge };
+      const answer = this.#challengeFor(hello);
+      if (answer !== undefined) return answer;
       const why = `Cannot answer certificate authority: no challenge is pending for ${serverName}`;
       const error = new SallyportError("request_refused", why, { side: "peer" });
       return refused(AlertDescription.no_application_protocol, error);

@@ -13,7 +13,7 @@ import { Faults } from "../../runtime/shared.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import { toNodeDuplex } from "../../runtime/node_duplex.ts";
 import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
-import { AlertDescription } from "../../wire/tls/tls_alert.ts";
+import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
 import { turnAway } from "../turn_away.ts";
 import { challengeFlight } from "./challenge_handshake.ts";
 import { BufferPool } from "../../runtime/out_queue.ts";
@@ -23,6 +23,8 @@ import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 
 /** A visitor's TLS handshake, including its ClientHello, must be complete within this time. */
 export const TLS_HANDSHAKE_DEADLINE_MS = 15_000;
+/** The version in a ClientHello of TLS 1.2 or 1.3; both runtimes' stacks refuse older ones. */
+const TLS_1_2 = 0x0303;
 /** Concurrent handshakes in one agent; further visitors are refused. */
 export const TLS_HANDSHAKES_MAX = 512;
 
@@ -78,6 +80,8 @@ export interface TlsTerminatorOptions {
 export interface AcceptOptions {
   /** Counts bytes on the wire. */
   readonly meter?: ByteMeter;
+  /** Decides on this handshake instead of {@link TlsTerminatorOptions.choose}. */
+  readonly choose?: TlsTerminatorOptions["choose"];
   /** Called when the handshake is complete. The stream must be attached before the call returns. */
   secured(secure: SecureStream): void;
   /** Called when the handshake was refused or failed; the stream has been closed. */
@@ -167,7 +171,8 @@ class Handshake implements ByteStreamHandler {
     // Paused until the certificate is available; bytes arriving meanwhile stay in the stream.
     this.#stream.pause();
     const { serverName, alpnProtocols } = outcome;
-    Promise.resolve().then(() => this.#options.choose({ serverName, alpnProtocols })).then(
+    const choose = this.#accept.choose ?? this.#options.choose;
+    Promise.resolve().then(() => choose({ serverName, alpnProtocols })).then(
       (choice) => {
         if (this.#over) return;
         if ("error" in choice) this.#refuse(choice);
@@ -214,8 +219,9 @@ class Handshake implements ByteStreamHandler {
       );
       return this.#refuse({ alert: AlertDescription.no_application_protocol, error });
     }
-    const { meter } = this.#accept;
-    const inner = meter === undefined ? this.#stream : new MeteredStream(this.#stream, meter);
+    const { protocol_version, handshake_failure } = AlertDescription;
+    const alert = this.#hello.version < TLS_1_2 ? protocol_version : handshake_failure;
+    const inner = new Carrier(this.#stream, this.#accept.meter, alert);
     const intake = new TlsIntake(inner);
     const duplex = toNodeDuplex(inner, intake);
     const tls = new TLSSocket(duplex as never, {
@@ -231,12 +237,18 @@ class Handshake implements ByteStreamHandler {
     const fail = (why: string, cause?: unknown) => {
       if (this.#over) return;
       tls.destroy();
-      this.#fail(
-        new SallyportError("connection_lost", `Cannot serve visitor: TLS handshake failed: ${why}`, {
+      const error = new SallyportError(
+        "connection_lost",
+        `Cannot serve visitor: TLS handshake failed: ${why}`,
+        {
           side: "peer",
           cause,
-        }),
+        },
       );
+      this.#settle();
+      // Not aborted: an alert may be on its way.
+      inner.release();
+      this.#accept.failed(error);
     };
     const failed = (error: Error) => fail(errorMessage(error), error);
     const closed = () => fail("the visitor left");
@@ -304,22 +316,33 @@ class Handshake implements ByteStreamHandler {
   }
 }
 
-/** Counts the bytes of a stream in a meter. */
-class MeteredStream extends WrappedStream {
-  readonly #meter: ByteMeter;
+/**
+ * The stream below a TLS stack. Counts its bytes in a meter, and sends an alert if the stack ends it without having
+ * written anything, as Deno's does when a handshake fails.
+ */
+class Carrier extends WrappedStream {
+  readonly #meter: ByteMeter | undefined;
+  #alert: number | undefined;
 
-  constructor(inner: ByteStream, meter: ByteMeter) {
+  constructor(inner: ByteStream, meter: ByteMeter | undefined, alert: number) {
     super(inner);
     this.#meter = meter;
+    this.#alert = alert;
   }
 
   override data(chunk: Bytes): void {
-    this.#meter.bytesToAgent += chunk.length;
+    if (this.#meter !== undefined) this.#meter.bytesToAgent += chunk.length;
     this.handler?.data(chunk);
   }
 
   override write(chunk: Bytes): boolean {
-    this.#meter.bytesToVisitor += chunk.length;
+    this.#alert = undefined;
+    if (this.#meter !== undefined) this.#meter.bytesToVisitor += chunk.length;
     return this.inner.write(chunk);
+  }
+
+  override release(): void {
+    if (this.#alert !== undefined) this.write(encodeAlert(this.#alert));
+    this.inner.release();
   }
 }

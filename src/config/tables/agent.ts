@@ -142,8 +142,8 @@ export const AGENT_SETTINGS = {
     flag: "proxy",
     placeholder: "URL",
     description:
-      "Proxy for connections to the edge and the session master: http://HOST:PORT or socks5://HOST:PORT, optionally " +
-      "with USER:PASSWORD@. UDP does not use it. Default: HTTPS_PROXY, except for hosts in NO_PROXY.",
+      "Proxy for connections to the edge, the session master and certificate authorities: http://HOST:PORT or " +
+      "socks5://HOST:PORT, optionally with USER:PASSWORD@. UDP does not use it. Default: HTTPS_PROXY, except for hosts in NO_PROXY.",
     commands: AGENT,
     schema: value.proxyUrl,
   }),

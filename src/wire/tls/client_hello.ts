@@ -62,6 +62,12 @@ export class ClientHelloReader {
     return this.#buffer.subarray(0, this.#length);
   }
 
+  /** The version that the message names (0x0303 for TLS 1.2 and 1.3); 0 before it has arrived. */
+  get version(): number {
+    if (this.#messageLength < HANDSHAKE_HEADER_BYTES + 2) return 0;
+    return (this.#message[HANDSHAKE_HEADER_BYTES] << 8) | this.#message[HANDSHAKE_HEADER_BYTES + 1];
+  }
+
   /** Accepts the next bytes. Once the outcome is known it is final, and bytes are only kept. */
   push(chunk: Bytes): HelloOutcome {
     if (this.#outcome.kind === "refused") return this.#outcome;

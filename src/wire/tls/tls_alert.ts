@@ -12,6 +12,7 @@ export const AlertDescription = {
   handshake_failure: 40,
   access_denied: 49,
   decode_error: 50,
+  protocol_version: 70,
   internal_error: 80,
   no_application_protocol: 120,
   missing_extension: 109,

@@ -4,10 +4,11 @@ import { createServer } from "node:https";
 import { after, before, describe, it } from "node:test";
 import { authorityFetch } from "../../../src/agent/acme/https_client.ts";
 import { MasterClock } from "../../../src/agent/late_clock.ts";
-import { makeCertificate } from "../../../src/crypto/certificate.ts";
+import { makeAuthority, makeCertificate } from "../../../src/crypto/certificate.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { authority, issue, server as certifies } from "../../support/certificate_chain.ts";
 import { freePorts } from "../../support/free_ports.ts";
+import type { DialOptions } from "../../../src/runtime/port.ts";
 import { portOf } from "../../support/plain_peer.ts";
 
 /** Bun's default is short for loading a hundred roots on a busy machine. */
@@ -70,6 +71,25 @@ describe("authorityFetch", () => {
       ahead.close();
     },
   );
+
+  it("goes through the machine's proxy, which alone knows the authority", { timeout }, async () => {
+    const { dial, clock } = await currentRuntime();
+    const asked: string[] = [];
+    const proxied = (to: DialOptions) => {
+      asked.push(to.host);
+      return dial({ ...to, host: "127.0.0.1" });
+    };
+    const request = { commonName: "authority", names: ["authority.test"], validDays: 2, wallMs: Date.now() };
+    const root = await makeAuthority(request);
+    const { certificatePem: cert, keyPem: key } = await makeCertificate({ ...request, authority: root });
+    const site = createServer({ cert, key }, (_, answer) => answer.end("directory"));
+    await new Promise<void>((resolve) => site.listen(0, "127.0.0.1", resolve));
+    const late = { dial: proxied, clock: new MasterClock(clock), proxied: true };
+    const url = `https://authority.test:${portOf(site)}/`;
+    const { text } = await authorityFetch(root.certificatePem, late)({ method: "GET", url });
+    assert.deepEqual([text, asked], ["directory", ["authority.test"]]);
+    site.close();
+  });
 
   it("says so where nobody listens", async () => {
     await assert.rejects(from(await freePorts(1)), {

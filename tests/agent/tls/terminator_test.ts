@@ -142,20 +142,38 @@ describe("TlsTerminator", () => {
     stop();
   });
 
-  it("refuses TLS 1.1, and says so in a failure and no more", { timeout }, async () => {
-    const { port, failed, failures, terminator, stop } = await listen(() => ({ context }));
-    const socket = connectTcp(port, "127.0.0.1");
-    // A ClientHello that offers what nobody speaks any more.
-    const hello = clientHello("a.example");
-    const versions = hello.indexOf(Buffer.from("002b0005040304", "hex"));
-    hello.set([0x03, 0x01, 0x03, 0x02], versions + 5);
-    socket.write(hello);
-    const error = await failed.promise;
-    assert.equal(error.code, "connection_lost");
-    socket.destroy();
-    assert.deepEqual([failures.length, terminator.handshakes], [1, 0]);
-    stop();
-  });
+  const { protocol_version, handshake_failure } = AlertDescription;
+  // ClientHellos that offer what nobody speaks any more, and the alerts that they may get.
+  const old: readonly [string, (hello: Buffer) => void, readonly number[]][] = [
+    ["TLS 1.1", (hello) => {
+      hello.set([3, 2], 9);
+      // An extension that nobody knows in place of supported_versions.
+      hello.set([0xff, 0xf0], hello.indexOf(Buffer.from("002b0005040304", "hex")));
+    }, [protocol_version]],
+    ["TLS 1.1 and 1.0 as supported versions", (hello) => {
+      hello.set([3, 1, 3, 2], hello.indexOf(Buffer.from("002b0005040304", "hex")) + 5);
+    }, [protocol_version, handshake_failure]],
+    ["no known cipher", (hello) => {
+      const ciphers = hello.indexOf(Buffer.from("130113021303c02bc02fc02cc030", "hex"));
+      hello.fill(0xee, ciphers, ciphers + 14);
+    }, [handshake_failure]],
+  ];
+  for (const [what, change, alerts] of old) {
+    it(`refuses ${what} with an alert, and says so in a failure and no more`, { timeout }, async () => {
+      const { port, failed, failures, terminator, stop } = await listen(() => ({ context }));
+      const socket = connectTcp(port, "127.0.0.1");
+      const hello = clientHello("a.example");
+      change(hello);
+      socket.write(hello);
+      const [data] = await once(socket, "data") as [Buffer];
+      assert.ok(alerts.includes(decodeAlert(data) ?? -1), data.toString("hex"));
+      await once(socket, "end");
+      assert.equal((await failed.promise).code, "connection_lost");
+      socket.destroy();
+      assert.deepEqual([failures.length, terminator.handshakes], [1, 0]);
+      stop();
+    });
+  }
 
   it("answers with an alert where there is no certificate, and no common protocol", { timeout }, async () => {
     const refusal: TlsAnswer = {

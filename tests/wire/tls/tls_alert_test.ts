@@ -10,6 +10,7 @@ describe("encodeAlert and decodeAlert", () => {
       handshake_failure: 40,
       access_denied: 49,
       decode_error: 50,
+      protocol_version: 70,
       internal_error: 80,
       missing_extension: 109,
       unrecognized_name: 112,
