@@ -342,6 +342,34 @@ describe("masterGrants with a master that is out of order", () => {
     assert.ok(given < 1_000_000, `${given} bytes`);
   });
 
+  it("waits 15 s at most for a whole answer, for its body too", async (t) => {
+    const time = new AbortController();
+    const asked: number[] = [];
+    t.mock.method(AbortSignal, "timeout", (ms: number) => {
+      asked.push(ms);
+      return time.signal;
+    });
+    const grants = masterGrants({
+      master: "https://master.test",
+      credential: CREDENTIAL,
+      hostname: "a.test",
+      fetch: ({ signal }) => {
+        // As fetch does: the signal that ends a request ends the answer's body.
+        const body = new ReadableStream<Uint8Array>({
+          start: (controller) => {
+            controller.enqueue(new TextEncoder().encode("{"));
+            signal.addEventListener("abort", () => controller.error(signal.reason));
+            queueMicrotask(() => time.abort(new DOMException("The time is over", "TimeoutError")));
+          },
+        });
+        return Promise.resolve(new Response(body, { status: 201 }));
+      },
+    });
+    const error = await grants().then(() => assert.fail("a grant came"), (error) => error);
+    assertSaid(error, "master_unreachable", /^Cannot get token from https:\/\/master\.test: /, true);
+    assert.deepEqual(asked, [15_000]);
+  });
+
   it("lets nothing in the master's words steer a terminal", async () => {
     const detail = JSON.stringify({ detail: "\x1b[31mred\nline" });
     assertSaid(

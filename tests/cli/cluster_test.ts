@@ -8,7 +8,8 @@ import process from "node:process";
 import { after, describe, it } from "node:test";
 import { type Agent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
 import { makeFernetKey } from "../../src/cli/keys.ts";
-import { connectedAgent } from "../support/connected_agent.ts";
+import { SallyportError } from "../../src/errors.ts";
+import { connectedAgent, openSession } from "../support/connected_agent.ts";
 import { freePorts } from "../support/free_ports.ts";
 import { otherRuntime } from "../support/other_runtime.ts";
 import { type RedisServer, skipRedis, startRedis } from "../support/redis_server.ts";
@@ -159,6 +160,16 @@ describe("serve and edge --cluster", { skip }, () => {
     await first.close(0);
     await answers(portB, "moves.localhost");
     await answers(portA, "moves.localhost");
+  });
+
+  it("lets a key open one session, at whichever node it is shown again", { timeout }, async () => {
+    const grant = await masterGrants({ master, credential, hostname: "once.localhost" })();
+    const at = (port: number) => openSession({ ...grant, edge: { host: "127.0.0.1", port } });
+    const session = await at(portA);
+    await assert.rejects(at(portB), { code: "session_refused" });
+    const labels = { what: "agent", reason: "key_reused" };
+    assert.equal(await metricAt(metricsB, "sallyport_refusals_total", labels), 1);
+    session.close(new SallyportError("shutdown", "The test is over", { side: "local" }));
   });
 
   it("cuts nothing when Redis is killed, serves known routes, and takes new agents when it is back", {

@@ -151,6 +151,7 @@ describe("service", { skip: process.platform === "win32" }, () => {
     for (const command of SERVICE_COMMANDS) {
       const unit = serviceText("systemd", { command, program: ["/bin/true"], args });
       assert.match(unit, /^LimitCORE=0$/m);
+      assert.match(unit, /^SystemCallFilter=@system-service$/m);
       assert.match(unit, /^Type=notify$/m);
       // Bun reports SIGABRT, systemd's default for a hang, as a crash of its own.
       assert.match(unit, /^WatchdogSignal=SIGKILL$/m);

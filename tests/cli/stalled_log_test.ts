@@ -1,12 +1,15 @@
 /** Programs whose log nobody reads, or that can't be written, as processes. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { clientHello } from "../support/client_hello.ts";
 import { denoFlags } from "../support/deno_flags.ts";
 
 const timeout = 60_000;
@@ -24,24 +27,49 @@ afterEach(() => {
   children = [];
 });
 
-/** Starts a session master; its standard error goes where the shell's words say, or to a pipe that nobody reads. */
-async function start(redirection: string): Promise<{ child: ChildProcess; base: string }> {
-  const args = ["master", "--master-listen", "127.0.0.1:0", "--data-dir", folder, "--log-level", "debug"];
+interface Started {
+  readonly child: ChildProcess;
+  readonly base: string;
+  /** The edge's. */
+  readonly port: number;
+}
+
+/**
+ * Starts an edge and a session master in one process; its standard error goes where the shell's words say, or to a pipe
+ * that nobody reads.
+ */
+async function start(redirection: string): Promise<Started> {
+  const args = [
+    ...["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
+    ...["--data-dir", folder, "--log-level", "debug"],
+  ];
   const own = process.versions.deno === undefined ? [] : denoFlags(args);
   const script = `exec "$0" "$@" ${redirection}`;
   const child = spawn("/bin/sh", ["-c", script, process.execPath, ...own, join(ROOT, "mod.ts"), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   children.push(child);
-  const base = await new Promise<string>((resolve, reject) => {
+  return await new Promise<Started>((resolve, reject) => {
     let text = "";
     child.stdout!.on("data", (part) => {
-      const match = /(http:\/\/127\.0\.0\.1:\d+)/.exec(text += String(part));
-      if (match !== null) resolve(match[1]!);
+      text += String(part);
+      const port = /visitors and agents +127\.0\.0\.1:(\d+)/.exec(text)?.[1];
+      const base = /(http:\/\/127\.0\.0\.1:\d+)/.exec(text)?.[1];
+      if (port !== undefined && base !== undefined) resolve({ child, base, port: Number(port) });
     });
     child.on("close", (code) => reject(new Error(`it ended with ${code}: ${text}`)));
   });
-  return { child, base };
+}
+
+/** A visitor is answered: by an alert, since no agent has the name. */
+async function visit(port: number): Promise<void> {
+  const socket = connect(port, "127.0.0.1", () => socket.write(clientHello("nobody.test")));
+  try {
+    const [first] = await once(socket, "data", { signal: AbortSignal.timeout(10_000) });
+    assert.equal((first as Uint8Array)[0], 0x15);
+  } finally {
+    socket.destroy();
+  }
 }
 
 async function makeLines(base: string, count: number): Promise<void> {
@@ -77,8 +105,9 @@ describe("edge whose log isn't read", { skip: process.platform === "win32" }, ()
     "that nobody reads holds nothing up, and says what was lost when somebody does",
     { timeout },
     async () => {
-      const { child, base } = await start("");
+      const { child, base, port } = await start("");
       await makeLines(base, LINES);
+      await visit(port);
       const count = await lost(base);
       assert.ok(count > 0 && count < LINES, `${count} lines were lost`);
       let text = "";
@@ -93,16 +122,18 @@ describe("edge whose log isn't read", { skip: process.platform === "win32" }, ()
   );
 
   it("that nobody reads doesn't keep the program from stopping", { timeout }, async () => {
-    const { child, base } = await start("");
+    const { child, base, port } = await start("");
     await makeLines(base, 400);
+    await visit(port);
     assert.equal(await terminate(child), 0);
   });
 
   it("on a full disk, or into a closed pipe, doesn't either", { timeout }, async () => {
     for (const redirection of ["2>/dev/full", "2>&-", ""]) {
-      const { child, base } = await start(redirection);
+      const { child, base, port } = await start(redirection);
       if (redirection === "") child.stderr!.destroy();
       await makeLines(base, 20);
+      await visit(port);
       if (redirection === "2>/dev/full") assert.ok(await lost(base) > 0);
       assert.equal(await terminate(child), 0);
     }

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, describe, it } from "node:test";
 import { type Agent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
-import { connectedAgent } from "../support/connected_agent.ts";
+import { SallyportError } from "../../src/errors.ts";
+import { connectedAgent, openSession } from "../support/connected_agent.ts";
 import { denoFlags } from "../support/deno_flags.ts";
 import { type SiteAnswer, siteAnswers, startTlsSite, type TlsSite, visitSite } from "../support/tls_site.ts";
 import { until } from "../support/until.ts";
@@ -95,6 +96,8 @@ describe(
     it("serves every agent at whichever worker a visitor arrives, and adds up what the workers measure", {
       timeout,
     }, async () => {
+      // An agent is connected a moment before the other worker knows its name.
+      await allAnswer();
       for (let round = 0; round < 3; round++) {
         for (let index = 0; index < AGENTS; index++) assert.equal((await visit(index)).text, "sallyport");
       }
@@ -105,6 +108,18 @@ describe(
       const labels = { protocol_version: "2", cipher: "aes-gcm", transport: "snitun" };
       assert.equal(await metric("sallyport_sessions", labels), AGENTS);
       assert.equal((await fetch(`${master}/readyz`)).status, 200);
+    });
+
+    it("lets a key open one session, at whichever worker it is shown again", { timeout }, async () => {
+      const credential = (await readFile(join(data, "admin.key"), "utf8")).trim();
+      const grant = await masterGrants({ master, credential, hostname: "once.localhost" })();
+      const refusals = () => metric("sallyport_refusals_total", { what: "agent", reason: "key_reused" });
+      const session = await openSession(grant);
+      for (let tries = 0; tries < AGENTS; tries++) {
+        await assert.rejects(openSession(grant), { code: "session_refused" });
+      }
+      await until(async () => await refusals() === AGENTS);
+      session.close(new SallyportError("shutdown", "The test is over", { side: "local" }));
     });
 
     it("replaces the workers at SIGUSR2 without cutting a download, and serves visitors meanwhile", {

@@ -249,6 +249,7 @@ describe("ProtocolDetector: connections that haven't shown what they are", () =>
     ));
 
   it("are bounded per source, an IPv6 /64 being one: its oldest stranger makes room, and others don't notice", async () => {
+    assert.ok(PENDING_PER_SOURCE_MAX >= 64 && PENDING_PER_SOURCE_MAX <= 256);
     const test = await TestEdge.start();
     const agent = await test.connect({}, { from: AGENT_HOST });
     const first = await flood(test, "2001:db8::1", PENDING_PER_SOURCE_MAX / 2);

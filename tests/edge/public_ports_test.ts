@@ -301,6 +301,30 @@ describe("publicPorts", () => {
     await test.assertNothingLeft();
   });
 
+  it("are nobody's wish whose token allows any, but its own last one", async () => {
+    const test = await startEdge();
+    const holder = await new Device(test, AGENT_HOST, {}).start();
+    assert.deepEqual(holder.ports, [20_000]);
+    const wish = async (host: string, name: string) => {
+      const device = await new Device(test, host, { name, ports: [20_000] }).start();
+      await test.advance(1_000);
+      return device;
+    };
+    const refused = [await wish("10.0.0.3", "b.test")];
+    // Nor what it has just lost or given up.
+    await holder.stop();
+    refused.push(await wish("10.0.0.4", "c.test"));
+    assert.deepEqual(refused.map(({ ports }) => ports), [[undefined], [undefined]]);
+    for (const device of refused) {
+      assert.match(device.line("access_denied").message, /tcp:20000/);
+      await device.stop();
+    }
+    const again = await wish("10.0.0.5", "a.test");
+    assert.deepEqual(again.ports, [20_000]);
+    await again.stop();
+    await test.assertNothingLeft(20_000);
+  });
+
   it("that are used up are refused, and given to who waits once they are free", async () => {
     const test = await startEdge();
     const allowed = ["tcp", "tcp", "tcp"];

@@ -26,6 +26,8 @@ it("StreamShares: counts by target and source, an IPv6 /64 being one; this machi
 });
 
 it("edge: a source that has its share of a name's streams is refused, others are served, and ends give room", async () => {
+  // An agent may have no more than 1,024 files, and others are to be served.
+  assert.ok(STREAMS_PER_SOURCE_MAX <= 512);
   const test = await TestEdge.start();
   const agent = await test.connect();
   const conns: Watched[] = [];
@@ -48,6 +50,7 @@ it("edge: a source that has its share of a name's streams is refused, others are
 it("edge: a visitor whose endpoint says nothing for FIRST_BYTE_DEADLINE_MS gets an alert, and its stream is free", async () => {
   const test = await TestEdge.start();
   const agent = await test.connect();
+  assert.ok(FIRST_BYTE_DEADLINE_MS <= 20_000);
   const { conn } = await test.visit();
   const answered = await test.visit();
   agent.streams[1]!.write(pattern(5));

@@ -93,13 +93,21 @@ async function visit(hostname = NAME): Promise<void> {
   }
 }
 
-/** It has ended, or the machine was so busy that it never was a flood. */
-function assertBounded({ over, frames }: HostileSession, tookMs: number): void {
-  assert.ok(over || frames / tookMs * 1000 < 2 * IDLE_FRAMES_PER_SECOND, `${frames} frames in ${tookMs} ms`);
+/** It has ended; or it was to be a flood, and the machine was so busy that it never was one. */
+function assertBounded({ over, frames }: HostileSession, tookMs: number, isFlood: boolean): void {
+  const bounded = over || (isFlood && frames / tookMs * 1000 < 2 * IDLE_FRAMES_PER_SECOND);
+  assert.ok(bounded, `${frames} frames in ${tookMs} ms`);
 }
 
-/** Does something until the session is over; the neighbour is served meanwhile and afterwards. */
-async function suffers(session: HostileSession, attack: () => Promise<void>): Promise<void> {
+/**
+ * Does something until the session is over; the neighbour is served meanwhile and afterwards. Unless it is a flood, a
+ * single frame is enough.
+ */
+async function suffers(
+  session: HostileSession,
+  attack: () => Promise<void>,
+  isFlood = true,
+): Promise<void> {
   const sinceMs = performance.now();
   const late = delay(ENDED_MS, "late", { ref: false });
   const attacking = (async () => {
@@ -110,7 +118,7 @@ async function suffers(session: HostileSession, attack: () => Promise<void>): Pr
   })();
   await visit();
   await Promise.race([session.ended, late]);
-  assertBounded(session, performance.now() - sinceMs);
+  assertBounded(session, performance.now() - sinceMs, isFlood);
   session.stop();
   await attacking;
   await visit();
@@ -138,7 +146,7 @@ describe("an agent that has logged in by SniTun loses its session, and its neigh
 
   it("a frame of 4 GiB", { timeout }, async () => {
     const session = await HostileSnitun.login(port, evilToken());
-    await suffers(session, () => session.send({ type: FrameType.DATA, size: 0xffff_ffff }));
+    await suffers(session, () => session.send({ type: FrameType.DATA, size: 0xffff_ffff }), false);
   });
 
   it("it may return after a second, and no sooner", { timeout }, async () => {
@@ -173,7 +181,7 @@ describe("an agent that has logged in by the sealed transport loses its session,
 
   it("a stream that was never opened", { timeout }, async () => {
     const session = await HostileSealed.login(port, edgeKey, evilToken());
-    await suffers(session, () => session.send([CreditFrame.DATA, 4_000, new Uint8Array(1)]));
+    await suffers(session, () => session.send([CreditFrame.DATA, 4_000, new Uint8Array(1)]), false);
   });
 });
 
@@ -206,7 +214,10 @@ describe("visitors and endpoints that misbehave", () => {
 
 describe("an edge that does what it likes with our agent", () => {
   /** Serves one agent as a hostile edge, until the agent leaves; gives where the agent has dialled. */
-  async function servedBy(attack: (session: HostileSnitun) => Promise<void>): Promise<Set<string>> {
+  async function servedBy(
+    attack: (session: HostileSnitun) => Promise<void>,
+    isFlood: boolean,
+  ): Promise<Set<string>> {
     const token = newToken("victim.test");
     const dialled = new Set<string>();
     const watched: Runtime = {
@@ -252,7 +263,7 @@ describe("an edge that does what it likes with our agent", () => {
       const sinceMs = performance.now();
       await Promise.race([over.promise, delay(ENDED_MS, "late", { ref: false })]);
       assert.ok(hostile !== undefined, "the agent has logged in");
-      assertBounded(hostile, performance.now() - sinceMs);
+      assertBounded(hostile, performance.now() - sinceMs, isFlood);
     } finally {
       await victim.close(0);
       server.close();
@@ -264,10 +275,11 @@ describe("an edge that does what it likes with our agent", () => {
   const payload = new Uint8Array(
     Buffer.concat([clientHello("victim.test"), Buffer.from("169.254.169.254:80")]),
   );
+  const HUGE = "a frame of 4 GiB";
   const attacks: Record<string, (session: HostileSnitun) => Promise<void>> = {
     "PING": many(() => ({ type: FrameType.PING, extra: encodePing("ping", filler) })),
     "CLOSE of unknown streams": many(() => ({ type: FrameType.CLOSE })),
-    "a frame of 4 GiB": (session) => session.send({ type: FrameType.DATA, size: 0xffff_ffff }),
+    [HUGE]: (session) => session.send({ type: FrameType.DATA, size: 0xffff_ffff }),
     "NEW, DATA that names other addresses, CLOSE": (session) => {
       const frames = Array.from({ length: 8 }, (_, index) => [
         HostileSnitun.open(id(index)),
@@ -280,7 +292,9 @@ describe("an edge that does what it likes with our agent", () => {
   };
   for (const [name, attack] of Object.entries(attacks)) {
     it(`${name}: the agent leaves, and has dialled its endpoint alone`, { timeout }, async () => {
-      for (const place of await servedBy(attack)) assert.equal(place, `127.0.0.1:${echo.port}`);
+      for (const place of await servedBy(attack, name !== HUGE)) {
+        assert.equal(place, `127.0.0.1:${echo.port}`);
+      }
       assert.ok(runtime.memory.heldBytes < 4 * MiB);
     });
   }

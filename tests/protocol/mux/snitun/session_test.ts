@@ -655,6 +655,12 @@ describe("MuxSession: hostile peers", () => {
     assert.equal(world.agent.endedWith, undefined);
     assert.deepEqual(recorders.map((r) => r.closes), [1, 0]);
     assert.deepEqual(world.agent.refusals, ["frame_invalid"]);
+    // What was meant for the second visitor of that id reaches nobody.
+    for (const id of [a, b]) {
+      world.agent.mux.receive(peer.frame(FrameType.DATA, id, 3));
+      world.agent.mux.receive(pattern(3));
+    }
+    assert.deepEqual(recorders.map((r) => r.byteLength), [0, 3]);
   });
 
   it("are refused a NEW without an address, by a CLOSE", () => {
