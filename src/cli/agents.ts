@@ -205,10 +205,11 @@ function printJoining(master: ManagedMaster, answer: JoiningAnswer): void {
   const join = formatJoinLink({ master: url, code });
   if (json) return io.out(JSON.stringify({ ...agent, join }, undefined, 2));
   io.out(
-    `Start ${agent.name} with this command, on its own machine; --to is what visitors reach. The code can be used once,`,
+    `Start ${agent.name} with this command, on its own machine. --to is what visitors reach: http://HOST:PORT for a`,
   );
+  io.out("server of plain HTTP, HOST:PORT for one that speaks TLS itself. The code can be used once,");
   io.out(`until ${answer.join_expires_at}:\n`);
-  io.out(`  ${commandLine(io, `agent --join ${shellWord(join)} --to 127.0.0.1:443`)}`);
+  io.out(`  ${commandLine(io, `agent --join ${shellWord(join)} --to http://127.0.0.1:3000`)}`);
 }
 
 function path(agent: string | undefined): string {

@@ -154,7 +154,7 @@ async function startOwnMaster(
       },
       {
         what: "Then visit its server by its name, through the tunnel (-k if its certificate is self-signed):",
-        lines: [`curl -k https://demo.localhost:${visitors[0]?.port ?? 8443}/`],
+        lines: [`curl -k ${new URL(`https://demo.localhost:${visitors[0]?.port ?? 8443}/`)}`],
       },
       ...masters[0] === undefined ? [] : [pageStep(masters[0], admin)],
     ],

@@ -86,7 +86,10 @@ export async function diagnose(options: DiagnoseOptions): Promise<readonly Findi
   let addresses: readonly string[];
   try {
     addresses = await runtime.resolve(host);
-    findings.push({ step: "DNS", message: `${host} is ${addresses.join(", ")}` });
+    findings.push({
+      step: "DNS",
+      message: host === addresses[0] ? `${host} is an address` : `${host} is ${addresses.join(", ")}`,
+    });
   } catch (error) {
     const next = `give ${host} an A or AAAA record with the edge's address`;
     return [{ step: "DNS", fault: "dns", message: errorMessage(error), next }];
