@@ -30,10 +30,13 @@ import { transportsOf } from "../support/transports.ts";
 import { FERNET_KEY } from "../support/tunnel.ts";
 import { until } from "../support/until.ts";
 
-const timeout = 60_000;
+const timeout = 120_000;
 const NAME = "good.test";
-/** A flooded session ends within this time. */
-const ENDED_MS = 10_000;
+/**
+ * A flooded session ends within this time, unless the machine is too busy for a flood: long enough that what waits in
+ * the sockets, 200,000 frames, is little of what would have come.
+ */
+const ENDED_MS = 30_000;
 const VISIT_MS = 30_000;
 const BATCH = 256;
 const MiB = 1024 * 1024;
