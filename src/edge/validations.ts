@@ -59,6 +59,7 @@ export function offerValidation(options: ValidationOptions): void {
     abandon();
     attempt = options.next();
     if (attempt === undefined) {
+      conn.attach(IGNORE_STREAM);
       conn.resume();
       return options.refused();
     }
