@@ -18,7 +18,7 @@ export function isValidation(alpnProtocols: readonly string[]): boolean {
 }
 
 /** A stream to one of the agents. */
-export interface Attempt {
+interface Attempt {
   readonly stream: SessionStream;
   /** It isn't needed any more. */
   leave(): void;
