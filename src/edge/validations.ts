@@ -18,7 +18,7 @@ export function isValidation(alpnProtocols: readonly string[]): boolean {
 }
 
 /** A stream to one of the agents. */
-export interface Attempt {
+interface Attempt {
   readonly stream: SessionStream;
   /** It isn't needed any more. */
   leave(): void;
@@ -59,6 +59,7 @@ export function offerValidation(options: ValidationOptions): void {
     abandon();
     attempt = options.next();
     if (attempt === undefined) {
+      conn.attach(IGNORE_STREAM);
       conn.resume();
       return options.refused();
     }

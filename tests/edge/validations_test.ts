@@ -71,6 +71,7 @@ describe("createEdge: an authority's validation of a shared name", () => {
     await test.advance(FIRST_BYTE_DEADLINE_MS + 100);
     assertAlert(late.conn, AlertDescription.no_application_protocol);
     assert.equal(await test.refusals("visitor", "request_refused"), 2);
+    assert.equal(await test.refusals("visitor", "connection_lost"), 0);
   });
 
   it("that leaves meanwhile leaves nothing behind", async () => {
