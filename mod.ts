@@ -65,6 +65,7 @@ export {
 } from "./src/agent/acme/certificate_manager.ts";
 export { type CertificateStore, MemoryCertificateStore } from "./src/agent/acme/certificate_store.ts";
 export { FileCertificateStore } from "./src/agent/acme/file_certificate_store.ts";
+export { masterDnsHook, type MasterDnsOptions } from "./src/agent/acme/master_dns.ts";
 export { type DnsHook, dnsHookProgram, type DnsRecord } from "./src/dns/dns_hook.ts";
 
 // Transports between agents and an edge: the edge's table of transports, and the port for custom ones.

@@ -73,6 +73,7 @@ const VALUES = [
   "makeAuthority",
   "makeCertificate",
   "makeKeyPair",
+  "masterDnsHook",
   "masterGrants",
   "oidcCredentials",
   "openStore",

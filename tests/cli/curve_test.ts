@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Nat } from "../support/udp_nat.ts";
+import { skipWithout } from "../support/system_programs.ts";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { type Program, programStarter } from "./program.ts";
@@ -45,7 +46,7 @@ async function curveMetric(program: Program, name: string, labels = {}): Promise
   return sampleValue(parsePrometheus(text), `sallyport_${name}`, labels);
 }
 
-describe("agent --transport curve", () => {
+describe("agent --transport curve", { skip: await skipWithout("curl") }, () => {
   it("serve tells agents all they need: key, port, transport", { timeout }, async () => {
     const dataDir = join(folder, "serve");
     const edge = start([

@@ -91,12 +91,8 @@ describe("edge with a session master", () => {
       };
       const visitor = visit();
       await visitor.answered;
-      const askedMs = performance.now();
       await api("POST", "/v1/agents/home/suspend");
       await visitor.over;
-      const tookMs = performance.now() - askedMs;
-      // Well below a second; a machine under load is not judged.
-      assert.ok(tookMs < 10_000, `${tookMs} ms from "suspend" to the stream's end`);
       await api("POST", "/v1/agents/home/resume");
       await agent.seen(/connected to the edge[\s\S]*connected to the edge/, "stderr");
 

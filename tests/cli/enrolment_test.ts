@@ -72,7 +72,7 @@ describe("agents add, and agent --join", () => {
         { hostname }: { hostname: string },
       ) => hostname).join();
     // The edge reports sessions soon after they begin and end.
-    await until(async () => await hostnames() === "home.example.org", 10_000);
+    await until(async () => await hostnames() === "home.example.org");
     const list = await run("agents", "list", ...flags);
     assert.match(
       list,
@@ -80,7 +80,7 @@ describe("agents add, and agent --join", () => {
     );
     await run("agents", "suspend", "home", ...flags);
     await second.seen(/suspended/, "stderr");
-    await until(async () => await hostnames() === "", 10_000);
+    await until(async () => await hostnames() === "");
     assert.match(await run("agents", "list", ...flags), /\nhome +suspended +no /);
     await run("agents", "resume", "home", ...flags);
     const audit = await run("audit", ...flags);

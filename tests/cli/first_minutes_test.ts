@@ -11,6 +11,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 import { SILENT_EDGE_MS } from "../../src/cli/connecting.ts";
 import { denoFlags } from "../support/deno_flags.ts";
 import { freePorts } from "../support/free_ports.ts";
+import { skipWithout } from "../support/system_programs.ts";
 import { until } from "../support/until.ts";
 import { Program } from "./program.ts";
 import { noTerminal, onTerminal } from "./terminal.ts";
@@ -44,9 +45,11 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
+const noCurl = await skipWithout("curl");
+
 function curl(words: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile("curl", ["--silent", "--show-error", ...words.split(" ")], { timeout: 20_000 }, (error, out) => {
+    execFile("curl", ["--silent", "--show-error", ...words.split(" ")], { timeout: 60_000 }, (error, out) => {
       if (error === null) resolve(out);
       else reject(error);
     });
@@ -56,7 +59,7 @@ function curl(words: string): Promise<string> {
 describe("the first five minutes", () => {
   it(
     "lead from serve by its own lines to a page through the tunnel, on a dumb terminal of 40 columns",
-    { timeout, skip: noTerminal },
+    { timeout, skip: noTerminal || noCurl },
     async () => {
       const site = await listening(createHttpServer((_, answer) => answer.end("a page of my own")));
       const serve = start(

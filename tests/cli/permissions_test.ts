@@ -14,6 +14,7 @@ import {
   permissionSetOf,
   REASONS,
 } from "../../src/runtime/deno/permissions.ts";
+import { noTerminal } from "./terminal.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const timeout = 60_000;
@@ -164,7 +165,6 @@ describe("deno run mod.ts", { skip: deno === undefined && "deno isn't on PATH" }
     assert.match(agent.err, / --allow-read=\/elsewhere\/data --allow-write=\/elsewhere\/data mod\.ts agent /);
   });
 
-  const terminal = process.platform === "linux";
   /** Runs a command on a terminal of its own, by util-linux's `script`. */
   const onTerminal = (command: string): ChildProcess & { seen: string } => {
     const child = spawn("script", ["-qec", command, "/dev/null"], { cwd: ROOT, env: environment() });
@@ -174,7 +174,7 @@ describe("deno run mod.ts", { skip: deno === undefined && "deno isn't on PATH" }
 
   for (const set of ["", "-P"]) {
     const asks = set === "" ? 5 : 0;
-    it(`${set} on a terminal asks ${asks} questions, then runs`, { timeout, skip: !terminal }, async () => {
+    it(`${set} on a terminal asks ${asks} questions, then runs`, { timeout, skip: noTerminal }, async () => {
       const child = onTerminal(`${deno} run ${set} --no-check mod.ts demo ${LOOPBACK.join(" ")}`);
       let questions = 0;
       let answering: ReturnType<typeof setInterval> | undefined;

@@ -9,6 +9,7 @@ import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { clientHello } from "../support/client_hello.ts";
+import { skipWithout } from "../support/system_programs.ts";
 import { Program } from "./program.ts";
 
 const timeout = 60_000;
@@ -32,7 +33,7 @@ function start(args: readonly string[], env: Record<string, string> = {}): Progr
 
 function shell(command: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile("/bin/sh", ["-c", command], { timeout: 20_000 }, (error, stdout, stderr) => {
+    execFile("/bin/sh", ["-c", command], { timeout: 60_000 }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else reject(new Error(`${error.message}\n${stderr}`));
     });
@@ -217,7 +218,7 @@ describe("the sealed transport", () => {
   });
 });
 
-describe("demo", () => {
+describe("demo", { skip: await skipWithout("curl") }, () => {
   it("prints a curl line that works as it stands, and stops in order", { timeout }, async () => {
     const program = start(["demo", ...PORTS]);
     const [, line = "", file = ""] = await program.seen(/^ *(curl --cacert (\S+) https:\S+)$/m);

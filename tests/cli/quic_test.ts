@@ -8,6 +8,7 @@ import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { makeCertificate } from "../../src/crypto/certificate.ts";
+import { skipWithout } from "../support/system_programs.ts";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
 import { until } from "../support/until.ts";
 import { programStarter } from "./program.ts";
@@ -31,7 +32,7 @@ async function visit(edgePort: string): Promise<string> {
   const { stdout } = await promisify(execFile)("curl", [
     ...["--silent", "--show-error", "--cacert", site.caFile],
     ...["--connect-to", `${NAME}:443:127.0.0.1:${edgePort}`, `https://${NAME}/hello`],
-  ], { timeout: 30_000 });
+  ], { timeout: 60_000 });
   return stdout;
 }
 
@@ -76,7 +77,7 @@ function agentArgs({ dataDir, master }: Served): string[] {
   ];
 }
 
-describe("agent --transport quic", () => {
+describe("agent --transport quic", { skip: await skipWithout("curl") }, () => {
   it("serve tells agents all they need: certificate, port, transport", { timeout }, async () => {
     const served = await serve("first");
     const agent = start(agentArgs(served));

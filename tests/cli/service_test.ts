@@ -51,7 +51,7 @@ const timeout = 60_000;
 /** A program's outcome; code NaN if it isn't installed. */
 function run(command: string, args: readonly string[]): Promise<{ code: number; text: string }> {
   return new Promise((resolve) => {
-    execFile(command, args, { timeout: 20_000 }, (error, stdout, stderr) => {
+    execFile(command, args, { timeout: 60_000 }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code ?? 1), text: `${stdout}${stderr}` });
     });
   });

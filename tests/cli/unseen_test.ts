@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { folderTexts } from "../support/folder_texts.ts";
+import { skipWithout } from "../support/system_programs.ts";
 import { startTarget } from "../support/terminated.ts";
 import { programStarter, startServe } from "./program.ts";
 
@@ -45,7 +46,7 @@ class Recorder {
   }
 }
 
-describe("a tunnel", () => {
+describe("a tunnel", { skip: await skipWithout("curl") }, () => {
   const start = programStarter();
   const [agents, visitors] = [new Recorder(), new Recorder()];
   let folder: string;
@@ -75,7 +76,7 @@ describe("a tunnel", () => {
       const page = await new Promise<string>((resolve, reject) => {
         const words = ["-sk", version, "--resolve", `site.localhost:${door}:127.0.0.1`];
         const said = ["--data-binary", `@${join(folder, "said")}`, url];
-        execFile("curl", [...words, ...said], { timeout: 20_000 }, (error, out) => {
+        execFile("curl", [...words, ...said], { timeout: 60_000 }, (error, out) => {
           if (error === null) resolve(out);
           else reject(error);
         });

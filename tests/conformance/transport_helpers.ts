@@ -46,7 +46,7 @@ export interface TransportKind {
   readonly goAway: boolean;
   /** What the receiver of a stalled stream may hold of it; Infinity where the protocol can't stop the sender. */
   readonly stalledMaxBytes: number;
-  /** `impatient`: what has no connection below notices a dead peer within a second or two. */
+  /** `impatient`: what has no connection below notices a dead peer within seconds. */
   open(runtime: Runtime, host: string, impatient?: boolean): Promise<SessionPair>;
 }
 
@@ -311,7 +311,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
     stalledMaxBytes: 4 * 1024 * 1024,
     open: async (native, host, impatient = false) => {
       const { runtime, cut } = severable(native);
-      const options = impatient ? { idleTimeoutMs: 1_500, keepAliveMs: 300 } : {};
+      const options = impatient ? { idleTimeoutMs: 4_000, keepAliveMs: 500 } : {};
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
       const crypto = await loadSodium();

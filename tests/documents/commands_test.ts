@@ -6,10 +6,12 @@ import process from "node:process";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { documents } from "../support/documents.ts";
+import { skipWithout } from "../support/system_programs.ts";
 import { commandsOf, Reader } from "./reader.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const timeout = 120_000;
+const skip = await skipWithout("curl");
 
 /** What a command's output must have, by a piece of the command. */
 const SHOWN: readonly [command: string, output: RegExp][] = [
@@ -26,7 +28,7 @@ const files = process.versions.bun === undefined ? await documents() : ["README.
 for (const file of files) {
   const commands = commandsOf(await readFile(join(ROOT, file), "utf8"), "sh");
   if (commands.length === 0) continue;
-  describe(`${file}'s commands`, () => {
+  describe(`${file}'s commands`, { skip }, () => {
     it("run in order, with the permissions that they name", { timeout }, async () => {
       const reader = await Reader.open();
       try {
@@ -45,6 +47,10 @@ for (const file of files) {
   });
 }
 
-it("each output that is checked belongs to a command of the documents", { skip: files.length === 1 }, () => {
-  assert.deepEqual(SHOWN.map(([command]) => command).filter((command) => !shown.has(command)), []);
-});
+it(
+  "each output that is checked belongs to a command of the documents",
+  { skip: files.length === 1 || skip },
+  () => {
+    assert.deepEqual(SHOWN.map(([command]) => command).filter((command) => !shown.has(command)), []);
+  },
+);

@@ -55,7 +55,7 @@ class Relay {
   }
 }
 
-it("a visitor whose packets are lost holds up nobody else", { timeout: 30_000 }, async () => {
+it("a visitor whose packets are lost holds up nobody else", { timeout: 60_000 }, async () => {
   const native = await currentRuntime();
   let relay: Relay | undefined;
   const runtime: Runtime = {

@@ -16,7 +16,7 @@ describeTunnel("reference edge, reference agent", {
   skip,
 });
 
-it("the reference listens on two ports", { skip, timeout: 30_000 }, async () => {
+it("the reference listens on two ports", { skip, timeout: 60_000 }, async () => {
   const key = fernetKey();
   const [edge, agent, endpoint] = await Promise.all([
     startReferenceServer({ fernetKeys: [key], ports: "two" }),

@@ -119,10 +119,8 @@ describe("EdgeHub: two masters on one PostgreSQL", () => {
       await hub.start();
       const heard = Promise.withResolvers<EdgeMessage>();
       await hub.listen(undefined, (message) => message.kind === "agent" && heard.resolve(message));
-      const askedMs = performance.now();
       assert.equal((await call(second.url, "POST", "/v1/agents/agent-0/suspend")).status, 200);
       const message = await heard.promise;
-      assert.ok(performance.now() - askedMs < 5_000);
       assert.ok(message.kind === "agent" && message.ruling.blocked);
       hub.close();
       await store.close();

@@ -15,7 +15,7 @@ const HELO_BYTES = SERVER_HELO_BYTES + SEAL_BYTES;
 const ANSWER_BYTES = 12 + 32 + 2 * 17;
 
 describe("receivePipe", () => {
-  it("answers an empty DATA PDU at once, before the next one", { timeout: 10_000 }, async () => {
+  it("answers an empty DATA PDU at once, before the next one", { timeout: 60_000 }, async () => {
     const sodium = await loadSodium();
     const runtime = await currentRuntime();
     const keys = makeKeyPair(sodium);

@@ -9,7 +9,7 @@ import { QuicPairs } from "../conformance/quic_helpers.ts";
 
 test(
   "TLS secrets go to the file of SSLKEYLOGFILE, where the runtime says so",
-  { timeout: 30_000 },
+  { timeout: 60_000 },
   async () => {
     const quic = await (await currentRuntime()).quic();
     if (!quic.capabilities.keyLog) return;

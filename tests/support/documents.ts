@@ -135,7 +135,7 @@ async function limitsTable(): Promise<string> {
       rows.push([meaning, figure(name!, arithmetic(expression!)), `\`${name}\``, `\`${file}\``]);
     }
   }
-  rows.sort((a, b) => (a[3]! + a[2]!).localeCompare(b[3]! + b[2]!));
+  rows.sort((a, b) => (a[3]! + a[2]!).localeCompare(b[3]! + b[2]!, "en"));
   return table(["Meaning", "Value", "Name", "File"], rows);
 }
 
@@ -163,11 +163,11 @@ async function errorsTable(): Promise<string> {
   const rows = [...codes].sort((
     [a],
     [b],
-  ) => a.localeCompare(b))
+  ) => a.localeCompare(b, "en"))
     .map(([code, { sides, messages }]) => [
       `\`${code}\``,
       [...sides].sort().join(", "),
-      [...messages].sort((a, b) => a.localeCompare(b)).slice(0, 3).join("; "),
+      [...messages].sort((a, b) => a.localeCompare(b, "en")).slice(0, 3).join("; "),
     ]);
   return table(["Code", "Side", "Messages begin with"], rows);
 }

@@ -20,7 +20,7 @@ import { isCi, madeOnce } from "./made_once.ts";
 export const PEBBLE_VERSION = "v2.10.3";
 
 const BUILD_TIMEOUT_MS = 300_000;
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = 60_000;
 
 let built: Promise<string> | undefined;
 

@@ -1,5 +1,5 @@
 /**
- * Programs of the system that interop tests need: nginx, haproxy, squid, a SOCKS server, a browser. Where CI is set and they are
+ * Programs of the system that tests need: nginx, haproxy, squid, a SOCKS server, a browser, curl. Where CI is set and they are
  * missing, apt-get installs them; elsewhere the tests are skipped, with what to do.
  *
  * @module
@@ -21,6 +21,7 @@ const PACKAGES = {
   squid: "squid",
   microsocks: "microsocks",
   chromium: "chromium",
+  curl: "curl",
 } as const;
 
 /** A program that tests may ask for. */

@@ -100,9 +100,9 @@ describe("startOpenTelemetry", () => {
     };
     await withEnvironment(env, async () => {
       const telemetry = await startOpenTelemetry({ env, metrics: new Metrics(), log });
-      await until(() => collector.requests.length >= 3, 10_000);
+      await until(() => collector.requests.length >= 3);
       collector.status.now = 200;
-      await until(() => collector.points.length > 0, 10_000);
+      await until(() => collector.points.length > 0);
       await telemetry.close();
     });
     const told = lines.map((line) => JSON.parse(line).msg as string);

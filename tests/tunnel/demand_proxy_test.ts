@@ -274,7 +274,7 @@ describe("DemandProxy: over a stream", () => {
     });
   });
 
-  it("ends a visitor that says nothing, and so hears nothing, in two minutes", async () => {
+  it("ends a visitor that says nothing, and so hears nothing, after a minute", async () => {
     const world = new World();
     await world.run(async () => {
       await world.ask();

@@ -11,10 +11,17 @@ import { MasterClient, type MasterClientOptions } from "../master_client.ts";
 /** Interval at which the master is asked whether a record is visible. */
 export const MASTER_DNS_POLL_MS = 5_000;
 
-/** Sets records by way of the session master. */
-export function masterDnsHook(
-  options: Omit<MasterClientOptions, "what"> & { readonly clock: Clock },
-): DnsHook {
+/** Options of {@link masterDnsHook}: the session master, and the runtime's clock. */
+export interface MasterDnsOptions extends Omit<MasterClientOptions, "what"> {
+  readonly clock: Clock;
+}
+
+/**
+ * Sets records by way of the session master, for wildcards of the agent whose credential it is.
+ *
+ * @throws SallyportError `config_invalid` from `present` if the session master sets no records
+ */
+export function masterDnsHook(options: MasterDnsOptions): DnsHook {
   const { clock } = options;
   const client = new MasterClient({ ...options, what: "Cannot set DNS record" });
   const path = ({ domain, value }: DnsRecord) => `/v1/dns-challenges/${domain}/${value}`;

@@ -69,7 +69,7 @@ async function visit(serve: typeof serveHttp1) {
 describe("serveHttp1 and serveHttp2, for a visitor that doesn't read", () => {
   it(
     "gets no further response over HTTP/1.1, and all of them once it reads",
-    { timeout: 20_000 },
+    { timeout: 60_000 },
     async () => {
       const { network, conn, served, received } = await visit(serveHttp1);
       const request = Buffer.from("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
@@ -85,7 +85,7 @@ describe("serveHttp1 and serveHttp2, for a visitor that doesn't read", () => {
     },
   );
 
-  it("refuse further requests over HTTP/2", { timeout: 20_000 }, async () => {
+  it("refuse further requests over HTTP/2", { timeout: 60_000 }, async () => {
     const { network, conn, served, received } = await visit(serveHttp2);
     const block = encodeFields([[":method", "GET"], [":scheme", "https"], [":path", "/"], [
       ":authority",

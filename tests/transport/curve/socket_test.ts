@@ -47,7 +47,7 @@ async function stage(host: string) {
 
 describe("connectCurve and bindCurve: on real sockets", () => {
   for (const host of ["127.0.0.1", "::1"]) {
-    it(`a transfer that changes its port in the middle (${host})`, { timeout: 30_000 }, async () => {
+    it(`a transfer that changes its port in the middle (${host})`, { timeout: 60_000 }, async () => {
       const { listener, connections, ended, dial } = await stage(host);
       const got = new Collector();
       const data = pattern(3_000_000);
@@ -77,7 +77,7 @@ describe("connectCurve and bindCurve: on real sockets", () => {
     });
   }
 
-  it("9: 300 connections on one socket, which takes what they send", { timeout: 60_000 }, async () => {
+  it("9: 300 connections on one socket, which takes what they send", { timeout: 180_000 }, async () => {
     const { listener, connections, dial } = await stage("127.0.0.1");
     const data = pattern(50_000);
     const opened = [];
