@@ -42,7 +42,7 @@ import { EnrolledNames, TokenNames } from "./agent_names.ts";
 import { type AgentNetwork, agentNetwork } from "./agent_proxy.ts";
 import { addStatus, openStatusSocket } from "./agent_status.ts";
 import { askForMissing } from "./ask.ts";
-import { serviceConnectors, warnOfSharedNames } from "./certificates.ts";
+import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
 import { type AgentAccess, findAccess } from "./identity.ts";
@@ -163,7 +163,6 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     }));
     const agent = connectAgent({ base, config, network, master, enrolled, table, published });
     table.apply(services);
-    warnOfSharedNames(services, config, log);
     if (access.identity !== undefined) startCertificateReports(base, master, table);
     const status = await startStatus(base, config.metricsListen, () => ({
       session: agent.session !== undefined,
@@ -338,7 +337,6 @@ function applySettings({ loaded, fresh, log, enrolled, table, agent }: {
   const before = { names: table.names.join(), shared: isShared() };
   enrolled.reload(fresh);
   const { kept, ...changes } = table.apply(agentServices(enrolled.loaded));
-  warnOfSharedNames(table.services, loaded.config, log);
   log.info({ ...changes, kept: kept.length }, "configuration reloaded");
   for (const name of changedSettings(loaded.config, fresh.config)) {
     if (SERVICE_SETTINGS.includes(name)) continue;

@@ -5,20 +5,17 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CertificateManager, isBelow } from "../agent/acme/certificate_manager.ts";
+import { CertificateManager } from "../agent/acme/certificate_manager.ts";
 import { masterDnsHook } from "../agent/acme/master_dns.ts";
 import { FileCertificateStore } from "../agent/acme/file_certificate_store.ts";
 import { type LateMachine, type MasterClock, masterTimeFetch } from "../agent/late_clock.ts";
 import type { MasterClientOptions } from "../agent/master_client.ts";
 import type { ServiceConnectors } from "../agent/services/port.ts";
-import type { Service } from "../agent/services/service.ts";
 import { createServiceConnectors } from "../agent/tls/service_connectors.ts";
 import type { Config } from "../config/config.ts";
 import { dnsHookProgram } from "../dns/dns_hook.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Runtime } from "../runtime/port.ts";
-import type { Logger } from "../telemetry/log.ts";
-import { isWildcard } from "../wire/wildcard.ts";
 import { CERTIFICATES_FOLDER } from "./data_dir.ts";
 import type { Base } from "./parts.ts";
 
@@ -57,28 +54,6 @@ export function serviceConnectors(
       dnsDomains: config.acmeDnsDomain,
     });
   return createServiceConnectors({ runtime, log, store, manager, fetch: masterTimeFetch(late) });
-}
-
-/**
- * Warns of names that several agents serve at once with a certificate that is validated through the tunnel, where the
- * authority reaches any of them.
- */
-export function warnOfSharedNames(
-  services: readonly Service[],
-  { acmeDnsDomain }: Pick<Config, "acmeDnsDomain">,
-  log: Logger,
-): void {
-  for (const { names, shared, tls } of services) {
-    if (!shared || tls !== "acme") continue;
-    const reached = names.filter((name) => !isWildcard(name) && !isBelow(name, acmeDnsDomain));
-    if (reached.length === 0) continue;
-    log.warn(
-      { names: reached },
-      "The authority validates these names through the tunnel, where it reaches any of the agents that share them: it " +
-        "issues a certificate only while this agent is alone. Have them validated by DNS (--acme-dns-domain), or give " +
-        "all agents the same certificate (tls: { certificate, key })",
-    );
-  }
 }
 
 function readCa(path: string): string {

@@ -118,6 +118,11 @@ export class AgentRegistry {
     return this.#routes.find(serverName)?.visitors;
   }
 
+  /** Number of sessions that share a canonical name. */
+  sharing(serverName: string): number {
+    return this.#routes.sharing(serverName);
+  }
+
   /** The tunnel to the agent that serves a canonical name, if there is one. */
   findTunnel(serverName: string): Tunnel | undefined {
     return this.#routes.find(serverName)?.tunnel;

@@ -215,6 +215,7 @@ class EdgeNode implements Edge {
       answerTimeoutMs: options.answerTimeoutMs ?? FIRST_BYTE_DEADLINE_MS,
       idleTicks: idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS),
       find: (name) => this.#agents.find(name) ?? cluster?.find(name),
+      sharing: (name) => this.#agents.sharing(name),
       stale: (name) => cluster?.stale(name),
     });
   }

@@ -221,7 +221,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     this.#options.visitors.route(
       this.conn,
       this.#remote,
-      outcome.serverName,
+      outcome,
       this.#hello?.bytes ?? this.#received,
     );
   }

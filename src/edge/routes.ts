@@ -68,15 +68,24 @@ export class Routes<S> {
     return this.#routes.size;
   }
 
+  /** Number of sessions that share `name`. */
+  sharing(name: string): number {
+    return this.#routeOf(name)?.holders.length ?? 0;
+  }
+
   /** The session that serves `name`: by exact name, else by the wildcard that covers it; round-robin among several. */
   find(name: string): S | undefined {
-    const wildcard = wildcardOf(name);
-    const route = this.#routes.get(name) ?? (wildcard === undefined ? undefined : this.#routes.get(wildcard));
+    const route = this.#routeOf(name);
     if (route === undefined) return undefined;
     const { holders } = route;
     if (holders.length === 1) return holders[0]!.session;
     route.turn = (route.turn + 1) % holders.length;
     return holders[route.turn]!.session;
+  }
+
+  #routeOf(name: string): Route<S> | undefined {
+    const wildcard = wildcardOf(name);
+    return this.#routes.get(name) ?? (wildcard === undefined ? undefined : this.#routes.get(wildcard));
   }
 
   /**

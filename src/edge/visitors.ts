@@ -15,12 +15,21 @@ import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Span, Tracer } from "../telemetry/tracing.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
-import { splice } from "../transport/splice.ts";
+import { FIRST_BYTE_DEADLINE_MS, splice } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
+import { isValidation, offerValidation } from "./validations.ts";
 import type { StreamShares } from "../transport/stream_shares.ts";
 
 /** The alert for a visitor whose agent disappears before answering. */
 const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
+
+const NOTHING: Bytes = new Uint8Array(0);
+
+/** What a visitor's ClientHello asks for. */
+interface RouteHello {
+  readonly serverName: string | undefined;
+  readonly alpnProtocols: readonly string[];
+}
 
 /** Name of a visitor's span. */
 const SPAN = "visitor";
@@ -41,6 +50,8 @@ interface VisitorOptions {
   readonly idleTicks: number;
   /** The session that serves a name. */
   find(serverName: string): Session | undefined | Promise<Session | undefined>;
+  /** How many sessions of this node share a name; {@link find} gives them in turn. */
+  sharing?(serverName: string): number;
   /** Called when another node refused a forwarded visitor because it no longer holds the name. */
   stale?(serverName: string): void;
 }
@@ -54,15 +65,59 @@ export class Visitors {
   }
 
   /** Connects a visitor to the session that serves its name; `received` is everything read from it so far. */
-  route(conn: Conn, remote: Address, serverName: string | undefined, received: Bytes): void {
+  route(conn: Conn, remote: Address, { serverName, alpnProtocols }: RouteHello, received: Bytes): void {
     if (serverName === undefined) {
       const why = "Cannot route visitor: its ClientHello names no server (no SNI)";
       const nameless = new SallyportError("no_server_name", why, { side: "peer" });
       return this.refuse(conn, remote, nameless, AlertDescription.missing_extension);
     }
+    if (isValidation(alpnProtocols)) {
+      const sharing = this.#options.sharing?.(serverName) ?? 0;
+      if (sharing > 1) return this.#validate(conn, remote, serverName, received.slice(), sharing);
+    }
     const session = this.#options.find(serverName);
     if (session instanceof Promise) this.#routeLater(conn, remote, serverName, received.slice(), session);
     else this.#open(conn, remote, serverName, received, session);
+  }
+
+  /** Finds the agent that has an authority's challenge among those that share the name. */
+  #validate(conn: Conn, remote: Address, serverName: string, received: Bytes, sharing: number): void {
+    const { shares, find, clock, answerTimeoutMs } = this.#options;
+    const caller = { address: remote.host, port: remote.port, serverName };
+    // Other visitors take turns too, so that one agent may be met twice and another not at all.
+    let left = 2 * sharing;
+    const tried = new Set<Session>();
+    let session: Session;
+    offerValidation({
+      ...{ conn, received, clock },
+      withinMs: answerTimeoutMs === 0 ? FIRST_BYTE_DEADLINE_MS : answerTimeoutMs,
+      next: () => {
+        while (left-- > 0) {
+          const found = find(serverName);
+          if (found === undefined || found instanceof Promise || tried.has(found)) continue;
+          tried.add(session = found);
+          try {
+            return { stream: shares.open(found, caller), leave: () => shares.leave(found, remote.host) };
+          } catch (error) {
+            this.#refused(remote, internalError("visitor", error));
+          }
+        }
+        return undefined;
+      },
+      found: ({ stream }, answer) => {
+        conn.write(answer);
+        this.#join(conn, remote, { session, shares, stream, serverName, received: NOTHING, answered: true });
+      },
+      refused: () => {
+        const why = `Cannot route visitor: no agent of ${serverName} has the authority's challenge`;
+        const error = new SallyportError("request_refused", why, { side: "peer" });
+        this.refuse(conn, remote, error, AlertDescription.no_application_protocol);
+      },
+      left: () => {
+        const why = "Cannot route visitor: it left while its challenge was looked for";
+        this.#refused(remote, new SallyportError("connection_lost", why, { side: "network" }));
+      },
+    });
   }
 
   /** Looks the name up in the cluster first, which answers or gives up within seconds. */
@@ -138,12 +193,14 @@ export class Visitors {
   #join(
     conn: Conn,
     { host }: Address,
-    { session, shares, stream, serverName, received }: {
+    { session, shares, stream, serverName, received, answered = false }: {
       readonly session: Session;
       readonly shares: StreamShares | undefined;
       readonly stream: SessionStream;
       readonly serverName: string;
       readonly received: Bytes;
+      /** The agent's first bytes have been passed on. */
+      readonly answered?: boolean;
     },
   ): void {
     const { clock, memory, log, metrics, tracer, idleTicks, answerTimeoutMs } = this.#options;
@@ -165,7 +222,7 @@ export class Visitors {
       received,
       farewell: LOST,
       idleTicks,
-      firstByteMs: answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
+      firstByteMs: answered || answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
       done: (error) => {
         shares?.leave(session, host);
         metrics.streamClosed();

@@ -16,11 +16,12 @@ export const SECP256R1 = 0x17;
 /**
  * One TLS record with a TLS 1.3 ClientHello (RFC 8446 §4.1.2) for `serverName`, with the extensions that today's clients
  * send: server_name, supported_groups, signature_algorithms, supported_versions, psk_key_exchange_modes, key_share, ALPN.
- * `share` is the one key share, by default one of X25519.
+ * `share` is the one key share, by default one of X25519, `alpnProtocols` what ALPN offers.
  */
 export function clientHello(
   serverName: string,
   share = { group: X25519, key: randomBytes(32) },
+  alpnProtocols: readonly string[] = ["h2", "http/1.1"],
 ): Buffer {
   const name = Buffer.from(serverName, "ascii");
   const extensions = Buffer.concat([
@@ -29,7 +30,7 @@ export function clientHello(
     extension(0x000d, sized(2, Buffer.from("0403080404010503080505010806", "hex"))),
     extension(
       0x0010,
-      sized(2, Buffer.concat([sized(1, Buffer.from("h2")), sized(1, Buffer.from("http/1.1"))])),
+      sized(2, Buffer.concat(alpnProtocols.map((protocol) => sized(1, Buffer.from(protocol))))),
     ),
     extension(0x002b, sized(1, Buffer.from("03040303", "hex"))),
     extension(0x002d, sized(1, Buffer.from([1]))),

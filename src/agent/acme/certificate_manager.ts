@@ -90,11 +90,6 @@ export interface ManagedCertificate {
   readonly error?: string;
 }
 
-/** Whether a name is one of these domains or below one. */
-export function isBelow(name: string, domains: readonly string[]): boolean {
-  return domains.some((domain) => name === domain || name.endsWith(`.${domain}`));
-}
-
 interface Entry {
   readonly name: string;
   /** Number of services that use it. */
@@ -437,7 +432,8 @@ export class CertificateManager {
     const name = authorization.identifier.value;
     const { dnsHook, dnsDomains = [] } = this.#options;
     const wildcard = authorization.wildcard === true;
-    const byDns = wildcard || (dnsHook !== undefined && isBelow(name, dnsDomains));
+    const byDns = wildcard ||
+      (dnsHook !== undefined && dnsDomains.some((domain) => name === domain || name.endsWith(`.${domain}`)));
     const challenge = authorization.challenges.find(({ type }) =>
       type === (byDns ? "dns-01" : "tls-alpn-01")
     );
