@@ -20,8 +20,8 @@ const USAGE = `Inflicts faults on real processes under load, and prints what bec
   deno task chaos --minutes N           round after round, half of the time on each runtime, with the memory after each
   deno task chaos --soak N              no faults: visits at a low rate for so many minutes, and the slope of the memory
   deno task chaos --malice [-- OPTION…] attacks on an edge with these options, and their effect on its other users; where
-                                        that is more than twice the time, also what the same attack on another edge
-                                        beside it does to them: the machine's part
+                                        that is more than twice the time after a second try, also what the same attack
+                                        on another edge beside it does to them: the machine's part
 
   --only WORD          the faults or attacks with this word in their name
   --runtime deno|bun   one of them alone

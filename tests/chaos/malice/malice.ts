@@ -154,12 +154,18 @@ async function suffer(
       return opened;
     };
     await visits(port, warmUpMs);
-    for (let round = 0; round < rounds; round++) {
-      await before.take(quietMs);
-      startMib ||= await mebibytes(site.edge.pid);
-      sessions += await underAttack(during, site);
-    }
-    if (!memoryOnly && ratioOf(during, before) > RATIO_MAX) {
+    const compare = async (): Promise<void> => {
+      for (let round = 0; round < rounds; round++) {
+        await before.take(quietMs);
+        startMib ||= await mebibytes(site.edge.pid);
+        sessions += await underAttack(during, site);
+      }
+    };
+    const isNoticed = () => !memoryOnly && ratioOf(during, before) > RATIO_MAX;
+    await compare();
+    // A percentile of so few visits varies by half: the sample is doubled before it is believed.
+    if (isNoticed()) await compare();
+    if (isNoticed()) {
       const other = await open(port + 1);
       for (let round = 0; round < rounds; round++) await underAttack(beside, other);
     }
