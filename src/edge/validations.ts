@@ -7,14 +7,12 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { type Clock, type Conn, IGNORE_STREAM, type Timer } from "../runtime/port.ts";
 import type { SessionStream } from "../transport/port.ts";
+import { ACME_PROTOCOL } from "../wire/tls/client_hello.ts";
 import { decodeAlert } from "../wire/tls/tls_alert.ts";
-
-/** ALPN of an authority's validation. */
-const VALIDATION_PROTOCOL = "acme-tls/1";
 
 /** Whether a ClientHello asks for the answer to a challenge and nothing else. */
 export function isValidation(alpnProtocols: readonly string[]): boolean {
-  return alpnProtocols.length === 1 && alpnProtocols[0] === VALIDATION_PROTOCOL;
+  return alpnProtocols.length === 1 && alpnProtocols[0] === ACME_PROTOCOL;
 }
 
 /** A stream to one of the agents. */

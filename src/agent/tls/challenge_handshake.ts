@@ -21,9 +21,7 @@ import {
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ByteReader } from "../../bytes/reader.ts";
 import type { Identity } from "../../crypto/certificate.ts";
-
-/** The ALPN protocol that an authority requests. */
-export const ACME_PROTOCOL = "acme-tls/1";
+import { ACME_PROTOCOL } from "../../wire/tls/client_hello.ts";
 
 const CLIENT_HELLO = 1;
 const RECORD_HEADER_BYTES = 5;

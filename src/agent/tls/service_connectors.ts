@@ -34,7 +34,7 @@ import type {
   VisitorRefusal,
 } from "../services/port.ts";
 import type { Service } from "../services/service.ts";
-import { ACME_PROTOCOL } from "./challenge_handshake.ts";
+import { ACME_PROTOCOL } from "../../wire/tls/client_hello.ts";
 import { acmeSource, type CertificateSource, fileSource, selfSignedSource } from "./certificate_source.ts";
 import { type HelloFacts, type TlsAnswer, TlsTerminator } from "./terminator.ts";
 import { secureTarget } from "../../runtime/tls_client.ts";

@@ -15,6 +15,9 @@ export const HELLO_DEADLINE_MS = 5_000;
 /** Largest ClientHello with its record headers. Real ones stay under 2 KiB; post-quantum and long ALPN lists under 7. */
 export const HELLO_MAX_BYTES = 64 * 1024;
 
+/** ALPN of a client that validates a name by TLS-ALPN-01 (RFC 8737 §6.2). */
+export const ACME_PROTOCOL = "acme-tls/1";
+
 /** The outcome of reading a ClientHello. */
 export type HelloOutcome =
   /** More bytes are needed. */
