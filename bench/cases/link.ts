@@ -17,6 +17,10 @@ export const link: Case = {
   title: `A way of ${2 * DELAY_MS} ms between agent and edge`,
   fresh: true,
   metrics: [
+    metric("link.first.ms", "the first download of 10 MB", "ms", "less"),
+    metric("link.fetch.1.ms", "a new visitor's download of 1 MB, p50", "ms", "less"),
+    metric("link.fetch.10.ms", "a new visitor's download of 10 MB, p50", "ms", "less"),
+    metric("link.after.ms", "a visitor right after a broken-off download", "ms", "less"),
     metric("link.up.1.mbps", "visitor → endpoint, 1 stream", "MB/s", "more"),
     metric("link.up.8.mbps", "visitor → endpoint, 8 streams", "MB/s", "more"),
     metric("link.down.1.mbps", "endpoint → visitor, 1 stream", "MB/s", "more"),
@@ -35,6 +39,16 @@ export const link: Case = {
   async measure(context): Promise<Figures> {
     const { peer, endpoint, scale } = context;
     const figures: Figures = {};
+    const fetch = async (bytes: number, windowMs: number) => {
+      const done = await runLoad("fetch", { peer, endpoint, bytes, windowMs, intervalMs: 100 });
+      await endpoint.quiet();
+      return Number(done.p50Us) / 1000;
+    };
+    figures["link.first.ms"] = await fetch(10e6, 0);
+    figures["link.fetch.1.ms"] = await fetch(1e6, scale.windowMs);
+    figures["link.fetch.10.ms"] = await fetch(10e6, scale.windowMs);
+    await runLoad("bulk", { peer, endpoint, ...scale });
+    figures["link.after.ms"] = await fetch(1000, 0);
     for (const way of ["up", "down"] as const) {
       for (const streams of [1, 8]) {
         figures[`link.${way}.${streams}.mbps`] = (await transfer(context, way, streams)).mbps;

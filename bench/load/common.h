@@ -17,7 +17,7 @@
 
 enum operation {
   OP_UPLOAD = 'U',    // the endpoint discards what comes
-  OP_DOWNLOAD = 'D',  // the endpoint sends until the visitor leaves
+  OP_DOWNLOAD = 'D',  // the endpoint sends the order's bytes, or until the visitor leaves
   OP_ECHO = 'E',      // the endpoint sends back what comes
   OP_HELLO = 'H',     // the endpoint sends one byte, waits for the goodbye and closes
 };
@@ -31,7 +31,8 @@ struct counters {
 
 struct order {
   char operation;
-  char unused[ORDER_BYTES - 1];
+  char unused[7];
+  uint64_t bytes;  // of a download; 0 without end
 };
 
 // Ends the process with a message.

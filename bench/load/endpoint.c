@@ -22,6 +22,7 @@ struct connection {
   int fd;
   enum state state;
   size_t head_length;
+  uint64_t left;  // of a download
   uint8_t head[HEAD_BYTES];
 };
 
@@ -78,10 +79,14 @@ static bool take_head(struct connection *connection) {
       atomic_fetch_add(&received, extra);
       connection->state = STATE_UPLOAD;
       return true;
-    case OP_DOWNLOAD:
+    case OP_DOWNLOAD: {
       connection->state = STATE_DOWNLOAD;
+      struct order order;
+      memcpy(&order, head + hello, sizeof order);
+      connection->left = order.bytes == 0 ? UINT64_MAX : order.bytes;
       watch(main_epoll, connection, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
       return true;
+    }
     case OP_ECHO:
       // Another thread's: a bulk transfer beside it must not delay it here.
       connection->state = STATE_ECHO;
@@ -115,8 +120,15 @@ static bool take_bytes(struct connection *connection) {
 }
 
 static bool fill(struct connection *connection) {
-  ssize_t sent = send(connection->fd, filler, CHUNK_BYTES, MSG_NOSIGNAL);
-  return sent >= 0 || would_block(sent);
+  size_t length = connection->left < CHUNK_BYTES ? (size_t)connection->left : CHUNK_BYTES;
+  ssize_t sent = send(connection->fd, filler, length, MSG_NOSIGNAL);
+  if (sent < 0) return would_block(sent);
+  connection->left -= (uint64_t)sent;
+  if (connection->left > 0) return true;
+  // Nothing more to do but to wait for the visitor's end.
+  connection->state = STATE_UPLOAD;
+  watch(main_epoll, connection, EPOLLIN, EPOLL_CTL_MOD);
+  return true;
 }
 
 static bool handle(struct connection *connection, uint32_t events) {
@@ -158,6 +170,7 @@ static void accept_all(int listener) {
     connection->fd = fd;
     connection->state = STATE_HEAD;
     connection->head_length = 0;
+    connection->left = 0;
     atomic_fetch_add(&connections, 1);
     watch(main_epoll, connection, EPOLLIN, EPOLL_CTL_ADD);
   }

@@ -100,13 +100,15 @@ export interface LoadOptions {
   /** Visitors ask for so many names in turn; the usual one when absent. */
   readonly names?: number;
   readonly upload?: boolean;
+  /** What a visitor of `fetch` downloads before it leaves. */
+  readonly bytes?: number;
   readonly stalled?: boolean;
   /** Processes whose processor seconds are counted. */
   readonly pids?: readonly number[];
 }
 
 /** A mode of the load program. */
-export type LoadMode = "bulk" | "visitors" | "pingpong" | "hold";
+export type LoadMode = "bulk" | "visitors" | "pingpong" | "fetch" | "hold";
 
 /** Runs a load to its end and answers its result. */
 export function runLoad(mode: LoadMode, options: LoadOptions): Promise<ChildEvent> {
@@ -165,6 +167,7 @@ function loadArgs(mode: LoadMode, options: LoadOptions): string[] {
     ...["--window-ms", String(options.windowMs), "--interval-ms", String(options.intervalMs ?? 0)],
     ...(options.names === undefined ? [] : ["--names", String(options.names)]),
     ...(options.upload ? ["--upload"] : []),
+    ...(options.bytes === undefined ? [] : ["--bytes", String(options.bytes)]),
     ...(options.stalled ? ["--stalled"] : []),
     ...(options.pids ?? []).flatMap((pid) => ["--pid", String(pid)]),
   ];

@@ -23,7 +23,7 @@ struct options {
   unsigned streams;
   unsigned names;  // visitors ask for n0.NAME, n1.NAME and so on in turn; 0 for NAME itself
   bool upload, background, stalled;
-  uint64_t warmup_ns, window_ns, interval_ns;
+  uint64_t warmup_ns, window_ns, interval_ns, bytes;
   int pids[PIDS_MAX];
   int pid_count;
 };
@@ -41,7 +41,7 @@ static void send_all(int fd, const void *bytes, size_t length) {
 // ClientHello and order in one piece, as a TLS client sends its first flight.
 static size_t first_flight(const struct options *options, char operation, uint8_t *out) {
   size_t hello = client_hello(options->name, out);
-  struct order order = {.operation = operation};
+  struct order order = {.operation = operation, .bytes = options->bytes};
   memcpy(out + hello, &order, sizeof order);
   return hello + sizeof order;
 }
@@ -281,6 +281,29 @@ static void run_pingpong(const struct options *options) {
   report_latency(samples, count, (double)options->window_ns / 1e9, 0);
 }
 
+// Visitors one after another, each of whom downloads so many bytes.
+static void run_fetch(const struct options *options) {
+  uint32_t *samples = malloc(SAMPLES_MAX * sizeof *samples);
+  static uint8_t bytes[CHUNK_BYTES];
+  size_t count = 0;
+  uint64_t begin = now_ns(), end = begin + options->window_ns;
+  struct timespec pause = {.tv_sec = (time_t)(options->interval_ns / 1000000000), .tv_nsec = (long)(options->interval_ns % 1000000000)};
+  do {
+    uint64_t start = now_ns(), received = 0;
+    int fd = open_stream(options, OP_DOWNLOAD, (unsigned)count);
+    set_deadline(fd, 10);
+    while (received < options->bytes) {
+      ssize_t got = recv(fd, bytes, sizeof bytes, MSG_TRUNC);
+      if (got <= 0) fail("fetch");
+      received += (uint64_t)got;
+    }
+    samples[count++] = sample_since(start);
+    close(fd);
+    nanosleep(&pause, NULL);
+  } while (now_ns() < end && count < SAMPLES_MAX);
+  report_latency(samples, count, (double)(now_ns() - begin) / 1e9, 0);
+}
+
 // Streams that do nothing, or that ask for bytes and never read them.
 static void run_hold(const struct options *options) {
   uint8_t byte;
@@ -320,6 +343,7 @@ static struct options parse(int argc, char **argv) {
       else if (!strcmp(flag, "--warmup-ms")) options.warmup_ns = parse_ms(value);
       else if (!strcmp(flag, "--window-ms")) options.window_ns = parse_ms(value);
       else if (!strcmp(flag, "--interval-ms")) options.interval_ns = parse_ms(value);
+      else if (!strcmp(flag, "--bytes")) options.bytes = strtoull(value, NULL, 10);
       else if (!strcmp(flag, "--pid") && options.pid_count < PIDS_MAX) options.pids[options.pid_count++] = atoi(value);
       else {
         errno = EINVAL;
@@ -332,7 +356,7 @@ static struct options parse(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   errno = EINVAL;
-  if (argc < 2) fail("run: modes are endpoint, http, relay, bulk, visitors, pingpong, hold, connections");
+  if (argc < 2) fail("run: modes are endpoint, http, relay, bulk, visitors, pingpong, fetch, hold, connections");
   if (!strcmp(argv[1], "endpoint")) return run_endpoint(argc - 2, argv + 2);
   if (!strcmp(argv[1], "http")) return run_http(argc - 2, argv + 2);
   if (!strcmp(argv[1], "relay")) return run_relay(argc - 2, argv + 2);
@@ -340,6 +364,7 @@ int main(int argc, char **argv) {
   if (!strcmp(options.mode, "bulk")) run_bulk(&options);
   else if (!strcmp(options.mode, "visitors")) run_visitors(&options);
   else if (!strcmp(options.mode, "pingpong")) run_pingpong(&options);
+  else if (!strcmp(options.mode, "fetch")) run_fetch(&options);
   else if (!strcmp(options.mode, "hold")) run_hold(&options);
   else if (!strcmp(options.mode, "connections")) run_connections(&options);
   else fail("run: no such mode");

@@ -315,6 +315,8 @@ export class CreditSender implements FrameChannel<number> {
     if (this.#at === 0) return;
     const bytes = this.#wire.subarray(0, this.#at);
     this.#at = 0;
-    if (!this.#writeBytes(bytes)) this.blocked = true;
+    if (this.#writeBytes(bytes)) return;
+    this.blocked = true;
+    this.flight.connectionFull();
   }
 }

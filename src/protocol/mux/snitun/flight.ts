@@ -22,19 +22,23 @@ export const FLIGHT_PATIENCE_MS = 1_000;
 /** Marks per window: frequent enough that the sender never waits for the last byte. */
 const MARKS_PER_WINDOW = 4;
 /**
- * For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window, or what
- * the path carries in this time at its best, since both ends pass on hundreds of KiB in a turn.
+ * For pure bulk traffic, a larger window costs less and delays no small frame: by so many bytes, or by what the path
+ * carries in this time at its best, since both ends pass on hundreds of KiB in a turn.
  */
-const BULK_FACTOR = 4;
+const BULK_BYTES = 768 * 1024;
 const BULK_MS = 1;
-const BULK_MIN_BYTES = 768 * 1024;
 /** A new stream, or a small frame of one that sends no bulk, keeps the window small for this many bytes. */
 export const POLITE_BYTES = 16 * 1024 * 1024;
 /** Small frames may exceed a full window by this. */
 const HEADROOM_BYTES = 64 * 1024;
 /** Slightly more than the path's capacity, to cover the distance between pongs. */
 const GAIN = 1.25;
-/** The maximum rate decays by this factor with each mark. */
+/** At the start, so that the window doubles with each round trip (BBR's startup gain, 2 / ln 2). */
+const START_GAIN = 2.89;
+/** The start is over when the rate has grown by less than this factor in so many round trips in a row. */
+const START_GROWTH = 1.25;
+const START_ROUNDS = 3;
+/** The maximum rate decays by this factor with each mark that shows the path's rate. */
 const RATE_DECAY = 0.98;
 const COUNT_AT = 8;
 /** Maximum marks in flight; a peer that answers none gets no more. */
@@ -46,6 +50,10 @@ interface Mark {
   /** Bytes sent before it, and when it was sent. */
   readonly bytes: number;
   readonly atMs: number;
+  /** No other mark was in flight, so it waited behind no queue of ours. */
+  readonly alone: boolean;
+  /** The bytes before it filled the window or the connection: they show the path's rate, and not just the streams'. */
+  readonly limited: boolean;
 }
 
 const NO_MARKS: Mark[] = [];
@@ -63,6 +71,14 @@ export class Flight {
   #bytesPerMs = 0;
   #leastRttMs = Infinity;
   #probeAtMs = 0;
+  /** Since the last mark, the window or the connection was what limited the sender. */
+  #limited = false;
+  /** Until the rate stops growing, the window doubles. */
+  #starting = true;
+  /** The rate that the start has reached, the round trips since, and the bytes at which the next one ends. */
+  #startBytesPerMs = 0;
+  #startRounds = 0;
+  #roundEndBytes = 0;
   /** While the round trip is probed: bytes sent before, whose marks waited behind our own queue. */
   #probedFrom: number | undefined;
   /** The peer doesn't answer: TCP alone limits the bytes in flight. */
@@ -85,7 +101,7 @@ export class Flight {
     if (this.#probedFrom !== undefined) return this.#minBytes;
     return this.#sentBytes < this.#politeUntil
       ? this.#windowBytes
-      : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES, BULK_MS * this.#bytesPerMs);
+      : this.#windowBytes + Math.max(BULK_BYTES, BULK_MS * this.#bytesPerMs);
   }
 
   /** Bytes that may still be sent; negative if small frames have exceeded the window. */
@@ -116,25 +132,37 @@ export class Flight {
   /** `byteLength` bytes of payload have been sent. */
   sent(byteLength: number): void {
     this.#sentBytes += byteLength;
+    // Half a window, as in TCP: streams are told to go on in steps, so a busy window is seldom quite full.
+    if (!this.#limited && 2 * (this.#sentBytes - this.#seenBytes) > this.windowBytes) this.#limited = true;
+  }
+
+  /** The connection accepts no more bytes for now. */
+  connectionFull(): void {
+    this.#limited = true;
   }
 
   /** Whether a mark should be sent now: part of the window is unmarked, or nothing else would reopen it. */
   get markDue(): boolean {
     const unmarked = this.#sentBytes - this.#markedBytes;
-    if (unmarked === 0 || this.#marks.length >= MARKS_MAX) return false;
-    return unmarked >= this.windowBytes / MARKS_PER_WINDOW || (this.full && this.#marks.length === 0);
+    const marks = this.#marks.length;
+    if (unmarked === 0 || marks >= MARKS_MAX) return false;
+    // The first one early, so that it measures the path's round trip before there is a queue.
+    const dueBytes = (marks === 0 ? this.#minBytes : this.windowBytes) / MARKS_PER_WINDOW;
+    return unmarked >= dueBytes || (marks === 0 && this.full);
   }
 
   /** Returns the id of a mark sent now. `newPrefix` returns eight bytes that no other ping begins with. */
   mark(nowMs: number, newPrefix: () => Bytes): Bytes {
     this.#prefix ??= newPrefix().slice(0, COUNT_AT);
-    if (this.#marks.length === 0) {
+    const alone = this.#marks.length === 0;
+    if (alone) {
       this.#marks = [];
       // Nothing was in flight until now, so the time before says nothing about the rate.
       this.#seenAtMs = nowMs;
     }
     this.#markedBytes = this.#sentBytes;
-    this.#marks.push({ bytes: this.#sentBytes, atMs: nowMs });
+    this.#marks.push({ bytes: this.#sentBytes, atMs: nowMs, alone, limited: this.#limited });
+    this.#limited = false;
     const id = new Uint8Array(CHANNEL_ID_BYTES);
     id.set(this.#prefix);
     new DataView(id.buffer).setFloat64(COUNT_AT, this.#sentBytes);
@@ -165,22 +193,35 @@ export class Flight {
   }
 
   #measure(mark: Mark, nowMs: number): void {
+    const rttMs = nowMs - mark.atMs;
     if (nowMs >= this.#probeAtMs) {
-      // Our own queue hides the path's round trip, so it is drained now and then to measure again.
       this.#leastRttMs = Infinity;
       this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
-      this.#probedFrom = this.#sentBytes;
-      return;
+      // Our own queue hides the path's round trip, so it is drained now and then to measure again.
+      if (!mark.alone) {
+        this.#probedFrom = this.#sentBytes;
+        return;
+      }
     }
     if (this.#probedFrom !== undefined) {
       if (mark.bytes <= this.#probedFrom) return;
       this.#probedFrom = undefined;
     }
-    const rttMs = nowMs - mark.atMs;
     const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);
-    this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, this.#bytesPerMs * RATE_DECAY);
+    const kept = mark.limited ? this.#bytesPerMs * RATE_DECAY : this.#bytesPerMs;
+    this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, kept);
     this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
-    const wanted = GAIN * this.#bytesPerMs * this.#leastRttMs;
+    if (this.#starting && mark.limited && mark.bytes >= this.#roundEndBytes) this.#endRound();
+    const wanted = (this.#starting ? START_GAIN : GAIN) * this.#bytesPerMs * this.#leastRttMs;
     this.#windowBytes = Math.min(FLIGHT_MAX_BYTES, Math.max(this.#minBytes, wanted));
+  }
+
+  /** A round trip of the start is over: bytes sent when the last one ended have been seen. */
+  #endRound(): void {
+    this.#roundEndBytes = this.#sentBytes;
+    if (this.#bytesPerMs >= START_GROWTH * this.#startBytesPerMs) {
+      this.#startBytesPerMs = this.#bytesPerMs;
+      this.#startRounds = 0;
+    } else if (++this.#startRounds >= START_ROUNDS) this.#starting = false;
   }
 }

@@ -345,6 +345,8 @@ export class FrameSender {
     if (this.#at === 0) return;
     const bytes = this.#scratch.wire.subarray(0, this.#at);
     this.#at = 0;
-    if (!this.#events.write(bytes)) this.blocked = true;
+    if (this.#events.write(bytes)) return;
+    this.blocked = true;
+    this.flight.connectionFull();
   }
 }

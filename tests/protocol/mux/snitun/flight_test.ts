@@ -15,6 +15,50 @@ import {
 
 const prefix = () => new Uint8Array(16).fill(5) as Bytes;
 
+/** A path of a fixed rate and delay, in virtual time. */
+class Path {
+  readonly flight = new Flight();
+  nowMs = 0;
+  sentBytes = 0;
+  #freeAtMs = 0;
+  #pongs: { id: Bytes; atMs: number }[] = [];
+
+  constructor(readonly bytesPerMs: number, readonly delayMs: number) {}
+
+  /** Sends so many bytes as fast as the window allows; returns when the last of them has been seen. */
+  transfer(byteLength: number): number {
+    const startMs = this.nowMs;
+    for (let leftBytes = byteLength; leftBytes > 0;) {
+      while (leftBytes > 0 && !this.flight.full) {
+        const size = Math.min(16_384, leftBytes);
+        this.flight.staySmall();
+        this.flight.sent(size);
+        this.sentBytes += size;
+        leftBytes -= size;
+        this.#freeAtMs = Math.max(this.#freeAtMs, this.nowMs) + size / this.bytesPerMs;
+        this.#markIfDue();
+      }
+      this.#markIfDue();
+      if (leftBytes > 0) this.pass(Math.max(0, this.#pongs[0].atMs - this.nowMs));
+    }
+    this.pass(this.#freeAtMs + this.delayMs - this.nowMs);
+    return this.nowMs - startMs;
+  }
+
+  pass(durationMs: number): void {
+    this.nowMs += durationMs;
+    while (this.#pongs.length > 0 && this.#pongs[0].atMs <= this.nowMs) {
+      const { id, atMs } = this.#pongs.shift()!;
+      this.flight.pong(id, atMs);
+    }
+  }
+
+  #markIfDue(): void {
+    if (!this.flight.markDue) return;
+    this.#pongs.push({ id: this.flight.mark(this.nowMs, prefix), atMs: this.#freeAtMs + this.delayMs });
+  }
+}
+
 /** Drives a path of a fixed rate and delay as a greedy sender would; says the window and the standing queue. */
 function run(
   bytesPerMs: number,
@@ -59,6 +103,44 @@ describe("Flight", () => {
       );
       assert.ok(sent > 0.75 * bytesPerMs * 8000, `${sent} of ${bytesPerMs * 8000}`);
     }
+  });
+
+  it("doubles with each round trip at first, and is little more than the path holds once it is full", () => {
+    // 2.5 MB on the way: 26 times the smallest window, so five round trips until the path is full.
+    const path = new Path(125_000, 20);
+    const tookMs = path.transfer(10_000_000);
+    const leastMs = 10_000_000 / path.bytesPerMs;
+    assert.ok(tookMs < leastMs + 7 * path.delayMs, `${tookMs} of ${leastMs}`);
+    for (let transfer = 0; transfer < 4; transfer++) {
+      const again = path.transfer(10_000_000);
+      assert.ok(again < leastMs + 2 * path.delayMs, `${again} of ${leastMs}`);
+    }
+    const holds = path.bytesPerMs * path.delayMs;
+    assert.ok(path.flight.windowBytes < 2 * holds, `${path.flight.windowBytes} for ${holds}`);
+  });
+
+  it("knows the path still after an hour of pages, each far smaller than the window, and after a silence", () => {
+    const path = new Path(125_000, 20);
+    path.transfer(30_000_000);
+    const { windowBytes } = path.flight;
+    for (let second = 0; second < 3600; second++) {
+      path.transfer(100_000);
+      path.pass(1000);
+    }
+    assert.ok(path.flight.windowBytes > 0.9 * windowBytes, `${path.flight.windowBytes} of ${windowBytes}`);
+    path.pass(6 * FLIGHT_PROBE_MS);
+    const tookMs = path.transfer(10_000_000);
+    assert.ok(tookMs < 10_000_000 / path.bytesPerMs + 2 * path.delayMs, `${tookMs}`);
+  });
+
+  it("shrinks for a path that has become slower, while bulk fills it", () => {
+    const fast = new Path(125_000, 20);
+    fast.transfer(60_000_000);
+    const { windowBytes } = fast.flight;
+    const slow = new Path(2_500, 20);
+    Object.assign(slow, { flight: fast.flight, nowMs: fast.nowMs });
+    slow.transfer(60_000_000);
+    assert.ok(slow.flight.windowBytes < windowBytes / 8, `${slow.flight.windowBytes} of ${windowBytes}`);
   });
 
   it("holds a millisecond of pure bulk on a fast path, over many probes, and less than a second on a slow one", () => {
@@ -217,7 +299,7 @@ describe("Flight.overfull", () => {
     flight.sent(FLIGHT_MIN_BYTES);
     flight.pong(flight.mark(0, prefix), 1);
     flight.staySmall();
-    while (!flight.full) flight.sent(1_024);
+    flight.sent(flight.roomBytes);
     assert.equal(flight.overfull, false);
     flight.sent(64 * 1024 - 1);
     assert.equal(flight.overfull, false);
