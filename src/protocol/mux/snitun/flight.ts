@@ -50,7 +50,7 @@ interface Mark {
   /** Bytes sent before it, and when it was sent. */
   readonly bytes: number;
   readonly atMs: number;
-  /** No other mark was in flight, so it waited behind no queue of ours. */
+  /** No other mark was in flight, so it waited behind a quarter of a window at most. */
   readonly alone: boolean;
   /** The bytes before it filled the window or the connection: they show the path's rate, and not just the streams'. */
   readonly limited: boolean;
@@ -144,11 +144,8 @@ export class Flight {
   /** Whether a mark should be sent now: part of the window is unmarked, or nothing else would reopen it. */
   get markDue(): boolean {
     const unmarked = this.#sentBytes - this.#markedBytes;
-    const marks = this.#marks.length;
-    if (unmarked === 0 || marks >= MARKS_MAX) return false;
-    // The first one early, so that it measures the path's round trip before there is a queue.
-    const dueBytes = (marks === 0 ? this.#minBytes : this.windowBytes) / MARKS_PER_WINDOW;
-    return unmarked >= dueBytes || (marks === 0 && this.full);
+    if (unmarked === 0 || this.#marks.length >= MARKS_MAX) return false;
+    return unmarked >= this.windowBytes / MARKS_PER_WINDOW || (this.full && this.#marks.length === 0);
   }
 
   /** Returns the id of a mark sent now. `newPrefix` returns eight bytes that no other ping begins with. */

@@ -131,6 +131,8 @@ describe("Flight", () => {
     path.pass(6 * FLIGHT_PROBE_MS);
     const tookMs = path.transfer(10_000_000);
     assert.ok(tookMs < 10_000_000 / path.bytesPerMs + 2 * path.delayMs, `${tookMs}`);
+    const holds = path.bytesPerMs * path.delayMs;
+    assert.ok(path.flight.windowBytes < 2 * holds, `${path.flight.windowBytes} for ${holds}`);
   });
 
   it("shrinks for a path that has become slower, while bulk fills it", () => {
