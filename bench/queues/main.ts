@@ -1,5 +1,6 @@
 /**
- * Where a small message waits: alone and beside bulk transfers, hop by hop through edge and agent, there and back.
+ * Where a small message waits: alone and beside bulk transfers, hop by hop through edge and agent, there and back. And
+ * where a new visitor does, from its `connect` to the endpoint's first byte.
  *
  *     deno task bench:queues     bun run bench:queues
  *
@@ -8,6 +9,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import process from "node:process";
 import { clientHello } from "../../tests/support/client_hello.ts";
@@ -23,6 +25,29 @@ const MESSAGES = 300;
 const INTERVAL_MS = 2;
 const BULK_LIMIT_MS = 60_000;
 const SITUATIONS = ["alone", "beside an upload", "beside a download"] as const;
+
+/** New visitors one after another; the first ones warm the programs up. */
+const VISITORS = 4_000;
+const WARM_VISITORS = 3_000;
+/** Numbers of visitors are above those of messages. */
+const FIRST_VISITOR = SITUATIONS.length * MESSAGES;
+
+/** A new visitor's points, from its `connect` to the endpoint's first byte. */
+const VISITOR_WAY = [
+  "connects",
+  "edge's visitor opened",
+  "edge's visitor in",
+  "edge's session out",
+  "agent's session in",
+  "agent's endpoint dialled",
+  "agent's endpoint opened",
+  "agent's endpoint out",
+  "agent's endpoint in",
+  "agent's session out",
+  "edge's session in",
+  "edge's visitor out",
+  "received",
+];
 
 /** The points in their order: there, then back. */
 const WAY = [
@@ -88,16 +113,46 @@ async function pingPong(socket: Socket, from: number): Promise<Passed[]> {
   return passed;
 }
 
+/** A visitor that sends its ClientHello and a message at once, and leaves when the message has come back. */
+async function visit(port: number, number: number): Promise<Passed[]> {
+  const flight = Buffer.concat([clientHello(`echo.${SERVER_NAME}`), markedMessage(number)]);
+  const startUs = nowUs();
+  const socket = connect({ host: "127.0.0.1", port }).setNoDelay(true);
+  let got = 0;
+  await new Promise<void>((resolve, reject) => {
+    socket.on("error", reject).on("connect", () => socket.write(flight));
+    socket.on("data", (chunk: Uint8Array) => {
+      got += chunk.length;
+      if (got >= flight.length) resolve();
+    });
+  });
+  const endUs = nowUs();
+  const closed = new Promise((resolve) => socket.on("close", resolve));
+  // A reset, which ends the stream at once: after a FIN it waits for the endpoint.
+  socket.resetAndDestroy();
+  await closed;
+  return [
+    { number, point: "connects", atUs: startUs, queuedBytes: 0 },
+    { number, point: "received", atUs: endUs, queuedBytes: 0 },
+  ];
+}
+
 function percentile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
 }
 
 /** Prints each hop's times, and the bytes that a message found in the queue of the connection that it was written to. */
-function report(situation: string, from: number, passed: readonly Passed[]): void {
+function report(
+  situation: string,
+  way: readonly string[],
+  from: number,
+  count: number,
+  passed: readonly Passed[],
+): void {
   const byMessage = new Map<number, Map<string, Passed>>();
   for (const one of passed) {
-    if (one.number < from || one.number >= from + MESSAGES) continue;
+    if (one.number < from || one.number >= from + count) continue;
     const points = byMessage.get(one.number) ?? new Map<string, Passed>();
     byMessage.set(one.number, points.set(one.point, points.get(one.point) ?? one));
   }
@@ -117,8 +172,8 @@ function report(situation: string, from: number, passed: readonly Passed[]): voi
       } | ${queued} |`,
     );
   };
-  for (const [index, point] of WAY.entries()) if (index > 0) row(WAY[index - 1]!, point);
-  row("sent", "received");
+  for (const [index, point] of way.entries()) if (index > 0) row(way[index - 1]!, point);
+  row(way[0]!, "received");
 }
 
 async function traceOf(child: LineChild): Promise<readonly Passed[]> {
@@ -149,8 +204,13 @@ async function main(): Promise<void> {
     socket.destroy();
     await bulk?.stop();
   }
+  for (let index = 0; index < VISITORS; index++) own.push(...await visit(visitors, FIRST_VISITOR + index));
   const passed = [...own, ...await traceOf(agent), ...await traceOf(edge)];
-  for (const [index, situation] of SITUATIONS.entries()) report(situation, index * MESSAGES, passed);
+  for (const [index, situation] of SITUATIONS.entries()) {
+    report(situation, WAY, index * MESSAGES, MESSAGES, passed);
+  }
+  const measured = VISITORS - WARM_VISITORS;
+  report("new visitors, one at a time", VISITOR_WAY, FIRST_VISITOR + WARM_VISITORS, measured, passed);
   echo.close();
   await endpoint.stop();
 }

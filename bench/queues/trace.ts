@@ -57,11 +57,12 @@ export function traced(
     listen: (options) =>
       runtime.listen({
         ...options,
-        accept: (conn) => options.accept(new TracedConn(conn, passed, nameOf(conn, false))),
+        accept: (conn) => options.accept(new TracedConn(conn, passed, nameOf(conn, false), nowUs())),
       }),
     dial: async (options) => {
+      const startUs = nowUs();
       const conn = await runtime.dial(options);
-      return new TracedConn(conn, passed, nameOf(conn, true));
+      return new TracedConn(conn, passed, nameOf(conn, true), nowUs(), startUs);
     },
   };
 }
@@ -69,11 +70,15 @@ export function traced(
 class TracedConn extends WrappedStream<Conn> implements Conn {
   readonly #passed: Passed[];
   readonly #name: string;
+  /** When it was dialled and opened, until its first message, to which that belongs, passes. */
+  #beginnings: (readonly [point: string, atUs: number])[];
 
-  constructor(conn: Conn, passed: Passed[], name: string) {
+  constructor(conn: Conn, passed: Passed[], name: string, openedUs: number, dialledUs?: number) {
     super(conn);
     this.#passed = passed;
     this.#name = name;
+    this.#beginnings = dialledUs === undefined ? [] : [["dialled", dialledUs]];
+    this.#beginnings.push(["opened", openedUs]);
   }
 
   get remote(): Address {
@@ -102,6 +107,10 @@ class TracedConn extends WrappedStream<Conn> implements Conn {
     const number = markOf(chunk);
     if (number === undefined) return;
     const queuedBytes = direction === "out" ? this.inner.bufferedBytes : 0;
+    for (const [point, atUs] of this.#beginnings) {
+      this.#passed.push({ number, point: `${this.#name} ${point}`, atUs, queuedBytes: 0 });
+    }
+    this.#beginnings = [];
     this.#passed.push({ number, point: `${this.#name} ${direction}`, atUs: nowUs(), queuedBytes });
   }
 }

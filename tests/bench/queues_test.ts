@@ -16,7 +16,7 @@ describe("trace points", () => {
     assert.equal(markedMessage(1).length, MESSAGE_BYTES);
   });
 
-  it("record when a message goes out and comes in, and pass all bytes on", async () => {
+  it("record when a message goes out and comes in, and the beginnings of its connection, and pass all bytes on", async () => {
     const network = createMemoryNetwork();
     const passed: Passed[] = [];
     const runtime = traced(network.runtime("10.0.0.2"), passed, (_, dialled) => dialled ? "near" : "far");
@@ -31,6 +31,16 @@ describe("trace points", () => {
     near.write(markedMessage(7));
     await network.runUntilIdle();
     assert.equal(received, 10_000 + MESSAGE_BYTES);
-    assert.deepEqual(passed.map(({ number, point }) => [number, point]), [[7, "near out"], [7, "far in"]]);
+    near.write(markedMessage(8));
+    await network.runUntilIdle();
+    assert.deepEqual(passed.map(({ number, point }) => [number, point]), [
+      [7, "near dialled"],
+      [7, "near opened"],
+      [7, "near out"],
+      [7, "far opened"],
+      [7, "far in"],
+      [8, "near out"],
+      [8, "far in"],
+    ]);
   });
 });
