@@ -109,6 +109,7 @@ export function sallyport(
       ...other === undefined || other.transport === "sealed"
         ? []
         : [`--${other.transport}-listen`, `127.0.0.1:${agents}`],
+      ...other?.transport === "quic" && runtime === "bun" ? ["--quic-on-bun", "accept-risk"] : [],
       ...other?.options ?? [],
     ], { env });
     const agent = startChild(program, [

@@ -22,23 +22,31 @@ export const FLIGHT_PATIENCE_MS = 1_000;
 /** Marks per window: frequent enough that the sender never waits for the last byte. */
 const MARKS_PER_WINDOW = 4;
 /**
- * For pure bulk traffic, a larger window costs less and delays no small frame: by so many bytes, or by what the path
- * carries in this time at its best, since both ends pass on hundreds of KiB in a turn.
+ * For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window, but not
+ * much more on a long path, or what the path carries in this time at its best, since both ends pass on hundreds of KiB in a
+ * turn.
  */
-const BULK_BYTES = 768 * 1024;
+const BULK_FACTOR = 4;
+const BULK_MORE_MAX_BYTES = 2 * 1024 * 1024;
 const BULK_MS = 1;
+const BULK_MIN_BYTES = 768 * 1024;
 /** A new stream, or a small frame of one that sends no bulk, keeps the window small for this many bytes. */
 export const POLITE_BYTES = 16 * 1024 * 1024;
 /** Small frames may exceed a full window by this. */
 const HEADROOM_BYTES = 64 * 1024;
 /** Slightly more than the path's capacity, to cover the distance between pongs. */
 const GAIN = 1.25;
-/** At the start, so that the window doubles with each round trip (BBR's startup gain, 2 / ln 2). */
+/**
+ * On a shorter path the window grows within milliseconds. It needs no quick start there, and isn't kept for later: what
+ * waits at both ends makes its round trip look longer than it is.
+ */
+const LONG_PATH_MS = 5;
+/** At the start of a long path, so that the window doubles with each round trip (BBR's startup gain, 2 / ln 2). */
 const START_GAIN = 2.89;
 /** The start is over when the rate has grown by less than this factor in so many round trips in a row. */
 const START_GROWTH = 1.25;
 const START_ROUNDS = 3;
-/** The maximum rate decays by this factor with each mark that shows the path's rate. */
+/** The maximum rate decays by this factor with each mark that shows the path's rate, on a short path with each. */
 const RATE_DECAY = 0.98;
 const COUNT_AT = 8;
 /** Maximum marks in flight; a peer that answers none gets no more. */
@@ -50,8 +58,6 @@ interface Mark {
   /** Bytes sent before it, and when it was sent. */
   readonly bytes: number;
   readonly atMs: number;
-  /** No other mark was in flight, so it waited behind a quarter of a window at most. */
-  readonly alone: boolean;
   /** The bytes before it filled the window or the connection: they show the path's rate, and not just the streams'. */
   readonly limited: boolean;
 }
@@ -99,9 +105,11 @@ export class Flight {
   /** The window: bytes that may be in flight. */
   get windowBytes(): number {
     if (this.#probedFrom !== undefined) return this.#minBytes;
-    return this.#sentBytes < this.#politeUntil
-      ? this.#windowBytes
-      : this.#windowBytes + Math.max(BULK_BYTES, BULK_MS * this.#bytesPerMs);
+    return this.#sentBytes < this.#politeUntil ? this.#windowBytes : Math.max(
+      Math.min(BULK_FACTOR * this.#windowBytes, this.#windowBytes + BULK_MORE_MAX_BYTES),
+      BULK_MIN_BYTES,
+      BULK_MS * this.#bytesPerMs,
+    );
   }
 
   /** Bytes that may still be sent; negative if small frames have exceeded the window. */
@@ -133,7 +141,9 @@ export class Flight {
   sent(byteLength: number): void {
     this.#sentBytes += byteLength;
     // Half a window, as in TCP: streams are told to go on in steps, so a busy window is seldom quite full.
-    if (!this.#limited && 2 * (this.#sentBytes - this.#seenBytes) > this.windowBytes) this.#limited = true;
+    // A window kept small to measure the round trip says nothing about the rate.
+    if (this.#limited || this.#probedFrom !== undefined) return;
+    this.#limited = 2 * (this.#sentBytes - this.#seenBytes) > this.windowBytes;
   }
 
   /** The connection accepts no more bytes for now. */
@@ -151,14 +161,13 @@ export class Flight {
   /** Returns the id of a mark sent now. `newPrefix` returns eight bytes that no other ping begins with. */
   mark(nowMs: number, newPrefix: () => Bytes): Bytes {
     this.#prefix ??= newPrefix().slice(0, COUNT_AT);
-    const alone = this.#marks.length === 0;
-    if (alone) {
+    if (this.#marks.length === 0) {
       this.#marks = [];
       // Nothing was in flight until now, so the time before says nothing about the rate.
       this.#seenAtMs = nowMs;
     }
     this.#markedBytes = this.#sentBytes;
-    this.#marks.push({ bytes: this.#sentBytes, atMs: nowMs, alone, limited: this.#limited });
+    this.#marks.push({ bytes: this.#sentBytes, atMs: nowMs, limited: this.#limited });
     this.#limited = false;
     const id = new Uint8Array(CHANNEL_ID_BYTES);
     id.set(this.#prefix);
@@ -192,10 +201,11 @@ export class Flight {
   #measure(mark: Mark, nowMs: number): void {
     const rttMs = nowMs - mark.atMs;
     if (nowMs >= this.#probeAtMs) {
+      const isFirst = this.#seenBytes === 0;
       this.#leastRttMs = Infinity;
       this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
       // Our own queue hides the path's round trip, so it is drained now and then to measure again.
-      if (!mark.alone) {
+      if (!isFirst) {
         this.#probedFrom = this.#sentBytes;
         return;
       }
@@ -205,11 +215,12 @@ export class Flight {
       this.#probedFrom = undefined;
     }
     const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);
-    const kept = mark.limited ? this.#bytesPerMs * RATE_DECAY : this.#bytesPerMs;
-    this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, kept);
     this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
+    const isLong = this.#leastRttMs >= LONG_PATH_MS;
+    const kept = isLong && !mark.limited ? this.#bytesPerMs : this.#bytesPerMs * RATE_DECAY;
+    this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, kept);
     if (this.#starting && mark.limited && mark.bytes >= this.#roundEndBytes) this.#endRound();
-    const wanted = (this.#starting ? START_GAIN : GAIN) * this.#bytesPerMs * this.#leastRttMs;
+    const wanted = (this.#starting && isLong ? START_GAIN : GAIN) * this.#bytesPerMs * this.#leastRttMs;
     this.#windowBytes = Math.min(FLIGHT_MAX_BYTES, Math.max(this.#minBytes, wanted));
   }
 
