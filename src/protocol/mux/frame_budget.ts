@@ -28,10 +28,13 @@ export const AGENT_OPEN_COST = 4;
 
 /**
  * Wasted payload that a session reads at full speed: what an honest peer has on the way when its stream is paused or
- * closed. Payload that a stream takes earns as much again, up to {@link WASTE_EARNED_MAX_BYTES}: on a long, fast path
- * that much is on the way, and an attacker would have to spend as much on honest bytes.
+ * closed. Payload that a stream takes earns as much again.
  */
 export const WASTE_BURST_BYTES = 4 * 1024 * 1024;
+/**
+ * The most that a session may have earned: what a long, fast path holds. An attacker has to spend as much on honest
+ * bytes.
+ */
 export const WASTE_EARNED_MAX_BYTES = 64 * 1024 * 1024;
 /** Beyond it the sessions of a transport take turns in reading wasted payload, so much per second together. */
 export const WASTE_BYTES_PER_SECOND = 64 * 1024 * 1024;
