@@ -39,16 +39,16 @@ export const link: Case = {
   async measure(context): Promise<Figures> {
     const { peer, endpoint, scale } = context;
     const figures: Figures = {};
-    const fetch = async (bytes: number, windowMs: number) => {
+    const download = async (bytes: number, windowMs: number) => {
       const done = await runLoad("fetch", { peer, endpoint, bytes, windowMs, intervalMs: 100 });
       await endpoint.quiet();
       return Number(done.p50Us) / 1000;
     };
-    figures["link.first.ms"] = await fetch(10e6, 0);
-    figures["link.fetch.1.ms"] = await fetch(1e6, scale.windowMs);
-    figures["link.fetch.10.ms"] = await fetch(10e6, scale.windowMs);
+    figures["link.first.ms"] = await download(10e6, 0);
+    figures["link.fetch.1.ms"] = await download(1e6, scale.windowMs);
+    figures["link.fetch.10.ms"] = await download(10e6, scale.windowMs);
     await runLoad("bulk", { peer, endpoint, ...scale });
-    figures["link.after.ms"] = await fetch(1000, 0);
+    figures["link.after.ms"] = await download(1000, 0);
     for (const way of ["up", "down"] as const) {
       for (const streams of [1, 8]) {
         figures[`link.${way}.${streams}.mbps`] = (await transfer(context, way, streams)).mbps;

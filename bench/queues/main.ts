@@ -32,6 +32,16 @@ const WARM_VISITORS = 3_000;
 /** Numbers of visitors are above those of messages. */
 const FIRST_VISITOR = SITUATIONS.length * MESSAGES;
 
+/** From the endpoint on, for messages and new visitors alike. */
+const WAY_BACK = [
+  "agent's endpoint out",
+  "agent's endpoint in",
+  "agent's session out",
+  "edge's session in",
+  "edge's visitor out",
+  "received",
+];
+
 /** A new visitor's points, from its `connect` to the endpoint's first byte. */
 const VISITOR_WAY = [
   "connects",
@@ -41,12 +51,7 @@ const VISITOR_WAY = [
   "agent's session in",
   "agent's endpoint dialled",
   "agent's endpoint opened",
-  "agent's endpoint out",
-  "agent's endpoint in",
-  "agent's session out",
-  "edge's session in",
-  "edge's visitor out",
-  "received",
+  ...WAY_BACK,
 ];
 
 /** The points in their order: there, then back. */
@@ -55,12 +60,7 @@ const WAY = [
   "edge's visitor in",
   "edge's session out",
   "agent's session in",
-  "agent's endpoint out",
-  "agent's endpoint in",
-  "agent's session out",
-  "edge's session in",
-  "edge's visitor out",
-  "received",
+  ...WAY_BACK,
 ];
 
 function startEcho(): Promise<Server> {

@@ -201,11 +201,10 @@ export class Flight {
   #measure(mark: Mark, nowMs: number): void {
     const rttMs = nowMs - mark.atMs;
     if (nowMs >= this.#probeAtMs) {
-      const isFirst = this.#seenBytes === 0;
       this.#leastRttMs = Infinity;
       this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
-      // Our own queue hides the path's round trip, so it is drained now and then to measure again.
-      if (!isFirst) {
+      // Our own queue hides the path's round trip, so it is drained now and then to measure again. The first mark had none.
+      if (this.#seenBytes > 0) {
         this.#probedFrom = this.#sentBytes;
         return;
       }
