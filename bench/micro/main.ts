@@ -14,7 +14,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { median } from "../machine.ts";
-import { measureRatios, type Ratios, slower } from "./ratios.ts";
+import { RatioMeter, type Ratios, slower } from "./ratios.ts";
 import { sealedSteps, type Step, visitorSteps } from "./steps.ts";
 
 const BASELINE = join(dirname(fileURLToPath(import.meta.url)), "ratios.json");
@@ -43,7 +43,7 @@ function measure({ run, per = 1 }: Step): number {
 
 const runtime = await currentRuntime();
 if (process.argv[2] === "ratios") {
-  const ratios = measureRatios(visitorSteps());
+  const ratios = new RatioMeter(visitorSteps()).measure();
   const baseline = JSON.parse(await readFile(BASELINE, "utf8")) as Record<string, Ratios>;
   const kept = baseline[runtime.name] ?? {};
   console.log(`| ${runtime.name} ${runtime.version} | now | kept |\n| --- | ---: | ---: |`);

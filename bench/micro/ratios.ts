@@ -15,13 +15,25 @@ const ROUNDS = 200;
 /** Long enough for the clock, and short enough to come through between two turns of other processes. */
 const SLICE_MS = 0.25;
 
-/** Measures them all. The amount of work is fixed, not the time: on a busy machine it takes longer. */
-export function measureRatios(steps: readonly Step[]): Ratios {
-  const [unit, ...rest] = [yardstick(), ...steps].map((step) => new Measured(step));
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const each of [unit!, ...rest]) each.slice();
+/** Measures steps in turn with the yardstick, as often as it is asked: each time adds slices, so ratios only settle. */
+export class RatioMeter {
+  readonly #unit = new Measured(yardstick());
+  readonly #steps: readonly Measured[];
+
+  constructor(steps: readonly Step[]) {
+    this.#steps = steps.map((step) => new Measured(step));
   }
-  return Object.fromEntries(rest.map(({ step, leastMs }) => [step.name, leastMs / unit!.leastMs]));
+
+  /** The amount of work is fixed, not the time: on a busy machine it takes longer. */
+  measure(): Ratios {
+    for (let round = 0; round < ROUNDS; round++) {
+      this.#unit.slice();
+      for (const step of this.#steps) step.slice();
+    }
+    return Object.fromEntries(
+      this.#steps.map(({ step, leastMs }) => [step.name, leastMs / this.#unit.leastMs]),
+    );
+  }
 }
 
 /** A step, and the least time that it has taken. */
@@ -38,8 +50,9 @@ class Measured {
   /** Runs it for about {@link SLICE_MS}: more often once it is compiled. */
   slice(): void {
     const { run, per = 1 } = this.step;
+    // The slices of the other steps have taken its code and data from the processor's caches.
+    let sink = run();
     const start = performance.now();
-    let sink = 0;
     for (let i = 0; i < this.#calls; i++) sink ^= run();
     const elapsedMs = performance.now() - start;
     if (sink === Infinity) throw new Error("no step results in this");
