@@ -11,11 +11,15 @@ import type {
   ByteStreamHandler,
   Clock,
   Conn,
+  ConnectHandler,
+  Connecting,
+  ConnectOptions,
   DialOptions,
   Listener,
   ListenOptions,
   Runtime,
 } from "../../src/runtime/port.ts";
+import { ConnectAttempt, dialWithin } from "../../src/runtime/connect.ts";
 import { Faults } from "../../src/runtime/shared.ts";
 import { Timers } from "../../src/runtime/timers.ts";
 
@@ -45,6 +49,8 @@ export class Loopback {
   /** A runtime on this network. Only what a visitor's way needs of one is there. */
   runtime(ciphers: SystemCiphers = NO_SYSTEM_CIPHERS): Runtime {
     const timers = new Timers();
+    const faults = new Faults();
+    const own = (delayMs: number, run: () => void) => timers.after(delayMs, run);
     const clock: Clock = {
       nowMs: () => this.#nowMs,
       wallMs: () => Date.now(),
@@ -57,15 +63,19 @@ export class Loopback {
         this.later(run);
       },
     };
+    const connect = (options: ConnectOptions, handler: ConnectHandler) =>
+      this.#connect(options, handler, faults);
     const parts = {
       name: "memory",
       version: "0",
       capabilities: { reusePort: false, hardClose: true },
       clock,
-      faults: new Faults(),
+      faults,
       systemCiphers: () => ciphers,
       listen: (options: ListenOptions) => Promise.resolve(this.#listen(options)),
-      dial: (options: DialOptions) => this.#dial(options),
+      // Visitors dial by it, whose timers don't count.
+      dial: (options: DialOptions) => dialWithin(options, { clock: { ...clock, after: own }, connect }),
+      connect,
     };
     return parts as unknown as Runtime;
   }
@@ -95,16 +105,19 @@ export class Loopback {
     return { address: { host: options.host, port }, close: () => void this.#listeners.delete(port) };
   }
 
-  #dial({ host, port }: DialOptions): Promise<Conn> {
+  #connect(options: ConnectOptions, handler: ConnectHandler, faults: Faults): Connecting {
+    const attempt = new ConnectAttempt(handler, faults);
+    const { host, port } = options as Address;
     const listener = this.#listeners.get(port);
-    if (listener === undefined) return Promise.reject(new Error(`nobody listens at ${port}`));
+    if (listener === undefined) throw new Error(`nobody listens at ${port}`);
     const here = { host: "192.0.2.7", port: 50_000 };
     const near = new LoopConn(this, here, { host, port });
     const far = new LoopConn(this, { host, port }, here);
     near.peer = far;
     far.peer = near;
     this.later(() => listener.accept(far));
-    return new Promise((resolve) => this.later(() => resolve(near)));
+    this.later(() => attempt.connected(near));
+    return attempt;
   }
 }
 

@@ -16,7 +16,7 @@ import { type Agent, type AgentOptions, createAgent } from "./agent.ts";
 import { type MasterGrantOptions, masterGrants } from "./grant.ts";
 import { type FetchHandler, fetchHandler } from "./http/fetch_handler.ts";
 import { visitorLines } from "../telemetry/log_sampler.ts";
-import type { CertificateFacts } from "./services/port.ts";
+import type { CertificateFacts, Targets } from "./services/port.ts";
 import { isLocalName, serviceDefaults, type TlsMode } from "./services/service.ts";
 import { createServiceConnectors } from "./tls/service_connectors.ts";
 import { AlertDescription } from "../wire/tls/tls_alert.ts";
@@ -125,8 +125,16 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
 }
 
 /** A handler in the same process isn't a target to dial. */
-const NONE = {
+const NONE: Targets = {
   candidates: () => [],
   report() {},
-  dial: () => Promise.reject(new SallyportError("internal", "there is no target to dial", { side: "local" })),
+  dial: () => Promise.reject(noTarget()),
+  connect(handler) {
+    queueMicrotask(() => handler.unreachable(noTarget()));
+    return { late: () => 0 };
+  },
 };
+
+function noTarget(): SallyportError {
+  return new SallyportError("internal", "there is no target to dial", { side: "local" });
+}

@@ -58,6 +58,13 @@ export class ByteReader {
     return this.#bytes.subarray(at, at + length);
   }
 
+  /** Whether the bytes left are these; reads nothing. */
+  is(bytes: Uint8Array): boolean {
+    if (bytes.length !== this.left) return false;
+    for (let i = 0; i < bytes.length; i++) if (this.#bytes[this.#at + i] !== bytes[i]) return false;
+    return true;
+  }
+
   /** Skips the next `length` bytes. */
   skip(length: number): void {
     this.#take(length);

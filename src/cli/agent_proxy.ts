@@ -76,6 +76,8 @@ function except(noProxy: string, proxy: Proxy, runtime: Runtime): Runtime {
   return {
     ...proxied,
     dial: (options) => (isDirect(options.host) ? runtime : proxied).dial(options),
+    connect: (options, handler) =>
+      ("path" in options || isDirect(options.host) ? runtime : proxied).connect(options, handler),
     resolve: (host) => (isDirect(host) ? runtime : proxied).resolve(host),
   };
 }

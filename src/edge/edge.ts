@@ -289,6 +289,7 @@ class EdgeNode implements Edge {
       for (const conn of this.#pending.all()) conn.evict(shutdown("Cannot accept connection"));
     };
     await Promise.all([this.#agents.close(graceMs, refuse), ...transports]);
+    this.#pending.close();
     // Their sockets also carry their sessions, so they are closed last.
     for (const listener of this.#ownSockets) listener.close();
     this.#sampler.flush();

@@ -191,7 +191,10 @@ export class PendingBudgets {
     const kind = kindOf(conn);
     if (kind !== undefined) unlink(conn, this.#lists[kind]);
     this.#uncount(conn);
-    if (this.size() > 0) return;
+  }
+
+  /** No connections follow. */
+  close(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
   }
@@ -260,7 +263,10 @@ export class PendingBudgets {
     this.#idle = source;
   }
 
-  /** One timer for all connections: it is set for the oldest, and checks which others have expired. */
+  /**
+   * One timer for all connections: it is set for the oldest, and checks which others have expired. It stays set when the
+   * last one has left: the next may be here before it fires.
+   */
   #arm(): void {
     if (this.#timer !== undefined) return;
     const { stranger, visitor } = this.#lists;

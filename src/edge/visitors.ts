@@ -15,7 +15,7 @@ import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Span, Tracer } from "../telemetry/tracing.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
-import { FIRST_BYTE_DEADLINE_MS, splice } from "../transport/splice.ts";
+import { FIRST_BYTE_DEADLINE_MS, Splice, type SpliceRules } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import { isValidation, offerValidation } from "./validations.ts";
 import type { StreamShares } from "../transport/stream_shares.ts";
@@ -59,9 +59,18 @@ interface VisitorOptions {
 /** Routes the visitors of one edge. Keeps no state of a visitor once it is spliced. */
 export class Visitors {
   readonly #options: VisitorOptions;
+  readonly #rules: SpliceRules;
+  /** For visitors to whom the agent's first bytes have been passed on. */
+  readonly #answeredRules: SpliceRules;
 
   constructor(options: VisitorOptions) {
     this.#options = options;
+    const { clock, memory, metrics, idleTicks, answerTimeoutMs } = options;
+    this.#answeredRules = { clock, memory, meter: metrics, farewell: LOST, idleTicks };
+    this.#rules = {
+      ...this.#answeredRules,
+      ...answerTimeoutMs === 0 ? {} : { firstByteMs: answerTimeoutMs },
+    };
   }
 
   /** Connects a visitor to the session that serves its name; `received` is everything read from it so far. */
@@ -106,7 +115,7 @@ export class Visitors {
       },
       found: ({ stream }, answer) => {
         conn.write(answer);
-        this.#join(conn, remote, { session, shares, stream, serverName, received: NOTHING, answered: true });
+        this.#join(conn, remote, { session, shares, stream, serverName }, NOTHING, this.#answeredRules);
       },
       refused: () => {
         const why = `Cannot route visitor: no agent of ${serverName} has the authority's challenge`;
@@ -171,7 +180,7 @@ export class Visitors {
     } catch (error) {
       return this.refuse(conn, remote, internalError("visitor", error), AlertDescription.internal_error);
     }
-    this.#join(conn, remote, { session, shares, stream, serverName, received });
+    this.#join(conn, remote, { session, shares, stream, serverName }, received);
   }
 
   /** Refuses a visitor, with a TLS alert if one applies. */
@@ -192,49 +201,69 @@ export class Visitors {
 
   #join(
     conn: Conn,
-    { host }: Address,
-    { session, shares, stream, serverName, received, answered = false }: {
-      readonly session: Session;
-      readonly shares: StreamShares | undefined;
-      readonly stream: SessionStream;
-      readonly serverName: string;
-      readonly received: Bytes;
-      /** The agent's first bytes have been passed on. */
-      readonly answered?: boolean;
-    },
+    remote: Address,
+    route: VisitorRoute,
+    received: Bytes,
+    rules: SpliceRules = this.#rules,
   ): void {
-    const { clock, memory, log, metrics, tracer, idleTicks, answerTimeoutMs } = this.#options;
-    const startedMs = clock.nowMs();
-    const span = tracer?.start(SPAN, "server", {
+    const { log, metrics } = this.#options;
+    metrics.streamOpened();
+    log.debug({ server_name: route.serverName, visitor: remote.host }, "visitor connected");
+    new RoutedVisitor(conn, remote, route, this.#options, rules).join(route.stream, route.stream, received);
+  }
+}
+
+/** Where a visitor goes. */
+interface VisitorRoute {
+  readonly session: Session;
+  readonly shares: StreamShares | undefined;
+  readonly stream: SessionStream;
+  readonly serverName: string;
+}
+
+/** A visitor that has reached its agent. */
+class RoutedVisitor extends Splice {
+  readonly #host: string;
+  readonly #session: Session;
+  readonly #shares: StreamShares | undefined;
+  readonly #serverName: string;
+  readonly #options: VisitorOptions;
+  readonly #startedMs: number;
+  readonly #span: Span | undefined;
+
+  constructor(
+    conn: Conn,
+    { host }: Address,
+    { session, shares, serverName }: VisitorRoute,
+    options: VisitorOptions,
+    rules: SpliceRules,
+  ) {
+    super(conn, rules);
+    this.#host = host;
+    this.#session = session;
+    this.#shares = shares;
+    this.#serverName = serverName;
+    this.#options = options;
+    this.#startedMs = options.clock.nowMs();
+    this.#span = options.tracer?.start(SPAN, "server", {
       "server.address": serverName,
       "client.address": host,
       "sallyport.transport": session.transport,
     });
-    metrics.streamOpened();
-    log.debug({ server_name: serverName, visitor: host }, "visitor connected");
-    splice({
-      visitorSide: conn,
-      agentSide: stream,
-      stream,
-      clock,
-      memory,
-      meter: metrics,
-      received,
-      farewell: LOST,
-      idleTicks,
-      firstByteMs: answered || answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
-      done: (error) => {
-        shares?.leave(session, host);
-        metrics.streamClosed();
-        if (error instanceof SallyportError && error.code === "unrecognized_name") {
-          this.#options.stale?.(serverName);
-        }
-        reportFault(error, this.#options, { server_name: serverName });
-        if (span !== undefined) endSpan(span, error);
-        const seconds = (clock.nowMs() - startedMs) / 1000;
-        log.debug({ server_name: serverName, visitor: host, seconds, error }, "visitor left");
-      },
-    });
+  }
+
+  protected override done(error: Error | undefined): void {
+    const { clock, log, metrics } = this.#options;
+    const fields = { server_name: this.#serverName };
+    this.#shares?.leave(this.#session, this.#host);
+    metrics.streamClosed();
+    if (error instanceof SallyportError && error.code === "unrecognized_name") {
+      this.#options.stale?.(this.#serverName);
+    }
+    reportFault(error, this.#options, fields);
+    if (this.#span !== undefined) endSpan(this.#span, error);
+    const seconds = (clock.nowMs() - this.#startedMs) / 1000;
+    log.debug({ ...fields, visitor: this.#host, seconds, error }, "visitor left");
   }
 }
 

@@ -7,7 +7,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { SallyportError } from "../errors.ts";
-import type { Descriptors, DescriptorState, DialOptions, DialUnixOptions } from "./port.ts";
+import type { ConnectOptions, Descriptors, DescriptorState } from "./port.ts";
 import { readPermitted } from "./deno/permissions.ts";
 import { dialledText } from "./shared.ts";
 
@@ -101,12 +101,12 @@ export class DescriptorGuard implements Descriptors {
   }
 
   /** Throws if no descriptor is left for an outgoing connection. Those may use the reserve. */
-  assertDialable(options: DialOptions | DialUnixOptions): void {
+  assertDialable(options: ConnectOptions): void {
     if (!this.#take(Math.floor(this.#reserve / 4))) throw this.dialError(options);
   }
 
   /** The error of a dial that lacks descriptors. */
-  dialError(options: DialOptions | DialUnixOptions, cause?: unknown): SallyportError {
+  dialError(options: ConnectOptions, cause?: unknown): SallyportError {
     const limit = this.limit === undefined ? "" : ` of ${this.limit}`;
     const why =
       `Cannot connect to ${dialledText(options)}: this process has no file descriptors left${limit}; ` +

@@ -16,7 +16,7 @@ export const ADDRESS_DELAY_MS = 250;
 export const ADDRESSES_MAX = 8;
 
 /** Finds the addresses of a name; rejects as `Runtime.dial`. */
-type ResolveHost = (host: string) => Promise<readonly string[]>;
+export type ResolveHost = (host: string) => Promise<readonly string[]>;
 
 /** The current addresses of a name from the system, families alternating, the system's preferred one first. */
 export async function resolveHost(host: string): Promise<readonly string[]> {
@@ -25,7 +25,7 @@ export async function resolveHost(host: string): Promise<readonly string[]> {
     return interleave((await lookup(host, { all: true, verbatim: true })).map(({ address }) => address));
   } catch (cause) {
     const code = (cause as { code?: unknown }).code;
-    throw dialError({ host, port: 0, timeoutMs: 0 }, { code: code === "EAI_AGAIN" ? code : "ENOTFOUND" });
+    throw dialError({ host, port: 0 }, { code: code === "EAI_AGAIN" ? code : "ENOTFOUND" });
   }
 }
 

@@ -8,7 +8,7 @@
 
 import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { Bytes } from "../bytes/bytes.ts";
-import type { InternalError } from "../errors.ts";
+import type { InternalError, SallyportError } from "../errors.ts";
 import type { Quic } from "./quic_port.ts";
 import type { SystemCiphers } from "../crypto/system_ciphers.ts";
 
@@ -149,6 +149,23 @@ export interface DialOptions {
   readonly peerSpeaks?: boolean;
   /** Which addresses of a name may be dialled; `access_denied` if there is none. Defaults to all. */
   readonly permits?: AddressJudge | undefined;
+}
+
+/** Options of {@link Runtime.connect}: those of a dial without its timeout, which is up to the caller. */
+export type ConnectOptions = Omit<DialOptions, "timeoutMs"> | Pick<DialUnixOptions, "path">;
+
+/** Takes the outcome of {@link Runtime.connect}: one of the two is called once, later than the call itself. */
+export interface ConnectHandler {
+  /** The connection must be attached before the call returns. */
+  connected(conn: Conn): void;
+  /** Errors as of {@link Runtime.dial}. */
+  failed(error: SallyportError): void;
+}
+
+/** A connection that is being established. */
+export interface Connecting {
+  /** Its handler isn't called any more; a connection that is established all the same is reset. */
+  giveUp(): void;
 }
 
 /** Whether an IP address in text may be dialled. */
@@ -321,6 +338,11 @@ export interface Runtime {
    * `access_denied` if no address is permitted, and `limit_exceeded` when out of file descriptors.
    */
   dial(options: DialOptions): Promise<Conn>;
+  /**
+   * Connects as {@link dial} and {@link dialUnix} do, without a promise and a timer, for those who connect for each
+   * visitor. A name that has to be resolved is given up after {@link DIAL_TIMEOUT_MS}.
+   */
+  connect(options: ConnectOptions, handler: ConnectHandler): Connecting;
   /** The current addresses of a name, families alternating; at least one. Rejects with `host_unknown`. */
   resolve(host: string): Promise<readonly string[]>;
   /**

@@ -12,7 +12,14 @@ import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
 import type { BulkPace } from "./bulk_pace.ts";
 import type { ClosePace } from "./close_pace.ts";
-import type { Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
+import type {
+  Clock,
+  ConnectOptions,
+  DialOptions,
+  DialUnixOptions,
+  ListenOptions,
+  RuntimeFaults,
+} from "./port.ts";
 import { Timers } from "./timers.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
 
@@ -70,7 +77,7 @@ export function lostError(cause?: unknown): SallyportError {
 }
 
 /** The dialled address, for messages. */
-export function dialledText(options: DialOptions | DialUnixOptions): string {
+export function dialledText(options: ConnectOptions): string {
   if ("path" in options) return `unix:${options.path}`;
   // Port 0 stands for no port, where only the name is resolved.
   return options.port === 0 ? options.host : formatHostPort(options);
@@ -86,7 +93,7 @@ export function dialTimeoutError(options: DialOptions | DialUnixOptions): Sallyp
 }
 
 /** Translates a runtime's dial error. */
-export function dialError(options: DialOptions | DialUnixOptions, cause: unknown): SallyportError {
+export function dialError(options: ConnectOptions, cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const code = systemCode(cause);
   const what = `Cannot connect to ${dialledText(options)}: `;

@@ -7,8 +7,16 @@ import { Buffer } from "node:buffer";
 import { isIPv4, isIPv6 } from "node:net";
 import { type Bytes, concat } from "../bytes/bytes.ts";
 import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../errors.ts";
-import type { ByteStreamHandler, Conn, DialOptions, Runtime, Timer } from "./port.ts";
-import { dialTimeoutError } from "./shared.ts";
+import { connectByDial } from "./connect.ts";
+import {
+  type ByteStreamHandler,
+  type Conn,
+  DIAL_TIMEOUT_MS,
+  type DialOptions,
+  type Runtime,
+  type Timer,
+} from "./port.ts";
+import { dialTimeoutError, Faults } from "./shared.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** Maximum size of a proxy's response to CONNECT, including its header. */
@@ -37,9 +45,17 @@ export function throughProxy(runtime: Runtime, proxy: Proxy): Runtime {
     const why = `Cannot use ${what}: UDP doesn't go through the proxy ${proxyText(proxy)}`;
     return Promise.reject(new SallyportError("not_supported", why, { side: "config", retryable: true }));
   };
+  const faults = new Faults();
   return {
     ...runtime,
     dial: (options) => dialThrough(runtime, proxy, options),
+    connect: (options, handler) =>
+      "path" in options ? runtime.connect(options, handler) : connectByDial(
+        dialThrough(runtime, proxy, { ...options, timeoutMs: DIAL_TIMEOUT_MS }),
+        options,
+        handler,
+        faults,
+      ),
     resolve: (host) => Promise.resolve([host]),
     bindDatagram: unable("a datagram socket"),
     quic: unable("QUIC"),

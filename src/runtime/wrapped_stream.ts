@@ -24,6 +24,10 @@ export abstract class WrappedStream<Inner extends ByteStream = ByteStream>
     return this.inner.bufferedBytes;
   }
 
+  get heldBytes(): number {
+    return this.inner.heldBytes ?? 0;
+  }
+
   attach(handler: ByteStreamHandler): void {
     this.handler = handler;
     this.inner.attach(this);

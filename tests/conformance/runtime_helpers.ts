@@ -240,9 +240,7 @@ export class Pairs {
   async connect(
     options: { keep?: boolean; attach?: boolean; host?: string } = {},
   ): Promise<{ client: Watched; server: Watched }> {
-    const accepting = new Promise<Watched>((resolve) =>
-      this.#accepted.push((conn) => resolve(new Watched(conn, { keep: options.keep ?? true })))
-    );
+    const accepting = this.accepted(options.keep);
     const conn = await this.#harness.runtime.dial({
       host: options.host ?? this.#harness.host,
       port: this.listener.address.port,
@@ -250,6 +248,11 @@ export class Pairs {
     });
     const client = new Watched(conn, options);
     return { client, server: await accepting };
+  }
+
+  /** The listener's end of the next connection. To be called before that is made. */
+  accepted(keep = true): Promise<Watched> {
+    return new Promise((resolve) => this.#accepted.push((conn) => resolve(new Watched(conn, { keep }))));
   }
 
   /** Takes long enough for what another connection has sent to have arrived: several exchanges over a new one. */

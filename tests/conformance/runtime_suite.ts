@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { InternalError } from "../../src/errors.ts";
-import type { Bytes, Conn } from "../../src/runtime/port.ts";
+import type { Bytes, Conn, ConnectHandler } from "../../src/runtime/port.ts";
 import {
   assertCode,
   assertRejects,
@@ -22,6 +22,24 @@ import {
 import { runtimeServicesSuite } from "./runtime_services_suite.ts";
 
 const MiB = 1024 * 1024;
+
+/** A handler of `Runtime.connect`, whose connection is attached at once. */
+function connectOutcome() {
+  const { promise, resolve, reject } = Promise.withResolvers<Watched>();
+  promise.catch(() => {});
+  let told = 0;
+  const handler: ConnectHandler = {
+    connected(conn) {
+      told++;
+      resolve(new Watched(conn));
+    },
+    failed(error) {
+      told++;
+      reject(error);
+    },
+  };
+  return { handler, outcome: promise, hasOutcome: () => told > 0 };
+}
 
 /** Registers the suite for one implementation. */
 export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
@@ -571,6 +589,97 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
         (error) => error,
       );
       assertCode(error, error?.code);
+    });
+
+    test("connect tells its handler the outcome, later than the call", async (h) => {
+      for (const [listening, host] of [[h.host, h.host], ["127.0.0.1", "localhost"]] as const) {
+        const pairs = await Pairs.open(h, listening);
+        const { port } = pairs.listener.address;
+        for (const peerSpeaks of [false, true]) {
+          const accepted = pairs.accepted();
+          const { handler, outcome, hasOutcome } = connectOutcome();
+          h.runtime.connect({ host, port, peerSpeaks }, handler);
+          assert.equal(hasOutcome(), false);
+          const client = await outcome;
+          client.write(bytesOf("ping"));
+          const server = await accepted;
+          await server.received(4);
+          client.abort();
+          server.abort();
+        }
+        pairs.listener.close();
+      }
+    });
+
+    test("connect says why it failed", async (h) => {
+      const pairs = await Pairs.open(h);
+      const { port } = pairs.listener.address;
+      pairs.listener.close();
+      for (let turns = 0; turns < 10; turns++) await new Promise<void>((r) => h.runtime.clock.after(1, r));
+      for (const peerSpeaks of [false, true]) {
+        const refused = connectOutcome();
+        h.runtime.connect({ host: h.host, port, peerSpeaks }, refused.handler);
+        assert.equal(refused.hasOutcome(), false);
+        await assertRejects(refused.outcome, "connection_refused");
+        const impossible = connectOutcome();
+        h.runtime.connect({ host: h.host, port: 70_000, peerSpeaks }, impossible.handler);
+        assert.equal(impossible.hasOutcome(), false);
+        const error = await impossible.outcome.then(() => null, (error) => error);
+        assertCode(error, error?.code);
+      }
+      const nameless = connectOutcome();
+      h.runtime.connect({ host: "nothing.invalid", port: 443 }, nameless.handler);
+      await assertRejects(nameless.outcome, "host_unknown");
+      const socketless = connectOutcome();
+      h.runtime.connect({ path: "/nonexistent/app.sock" }, socketless.handler);
+      assert.equal(socketless.hasOutcome(), false);
+      const error = await socketless.outcome.then(() => null, (error) => error);
+      assert.ok(["connection_refused", "not_supported"].includes(error?.code), String(error));
+    });
+
+    test("connect that was given up says nothing, and its connection is reset", async (h) => {
+      const listener = await h.runtime.listen({
+        host: h.host,
+        port: 0,
+        accept: (conn) => void new Watched(conn),
+      });
+      const { port } = listener.address;
+      for (const peerSpeaks of [false, true]) {
+        const given = connectOutcome();
+        const connecting = h.runtime.connect({ host: h.host, port, peerSpeaks }, given.handler);
+        connecting.giveUp();
+        connecting.giveUp();
+        // One that comes afterwards shows that the other has been dealt with.
+        const next = connectOutcome();
+        h.runtime.connect({ host: h.host, port, peerSpeaks }, next.handler);
+        (await next.outcome).abort();
+        assert.equal(given.hasOutcome(), false);
+      }
+      listener.close();
+    });
+
+    test("connect whose handler throws loses its connection, not the process", async (h) => {
+      const pairs = await Pairs.open(h);
+      const faults: InternalError[] = [];
+      h.runtime.faults.handle((error) => void faults.push(error));
+      const accepted = pairs.accepted().then((server) => {
+        // Not every runtime can send a reset.
+        server.onEnd = () => server.closeWrite();
+        return server;
+      });
+      const thrown = Promise.withResolvers<void>();
+      h.runtime.connect({ host: h.host, port: pairs.listener.address.port }, {
+        connected: () => {
+          thrown.resolve();
+          throw new Error("planted");
+        },
+        failed: thrown.reject,
+      });
+      await thrown.promise;
+      await (await accepted).sawClose;
+      h.runtime.faults.handle(undefined);
+      assert.match(faults.map(({ message }) => message).join(), /planted/);
+      pairs.listener.close();
     });
 
     test("localhost is dialled by name", async (h) => {

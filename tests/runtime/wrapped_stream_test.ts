@@ -48,6 +48,13 @@ describe("WrappedStream", () => {
     assert.equal(stream.bufferedBytes, 7);
   });
 
+  it("holds as much as the stream within", () => {
+    const inner = new Inner();
+    assert.equal(new CountedStream(inner, () => {}).heldBytes, 0);
+    const holding = new CountedStream(Object.assign(inner, { heldBytes: 9 }), () => {});
+    assert.equal(new CountedStream(holding, () => {}).heldBytes, 9);
+  });
+
   it("passes events to the handler that was attached last, and drops them before there is one", () => {
     const inner = new Inner();
     const stream = new CountedStream(inner, () => {});

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../../src/protocol/mux/heartbeat.ts";
 import type { Bytes, ByteStream, ByteStreamHandler } from "../../src/runtime/port.ts";
-import { idleTicks, splice, type SpliceOptions } from "../../src/transport/splice.ts";
+import { idleTicks, Splice, splice, type SpliceOptions } from "../../src/transport/splice.ts";
 import { VirtualTime } from "../../src/runtime/memory/memory_time.ts";
 import { pattern } from "../support/seeded.ts";
 
@@ -46,7 +46,7 @@ class Fake implements ByteStream {
   }
 }
 
-function joint(over: Partial<SpliceOptions> = {}) {
+function joint(over: Partial<SpliceOptions> = {}, received?: Bytes) {
   const time = new VirtualTime();
   const visitor = new Fake();
   const agent = new Fake();
@@ -60,7 +60,7 @@ function joint(over: Partial<SpliceOptions> = {}) {
     meter,
     done: (error) => void done.push(error),
     ...over,
-  });
+  }, received);
   return { time, visitor, agent, meter, done };
 }
 
@@ -74,7 +74,7 @@ describe("splice(): bytes", () => {
   });
 
   it("that were read before go first, and count", () => {
-    const { agent, meter } = joint({ received: pattern(5) });
+    const { agent, meter } = joint({}, pattern(5));
     assert.deepEqual([agent.written, meter.bytesToAgent], [5, 5]);
   });
 
@@ -91,6 +91,74 @@ describe("splice(): bytes", () => {
     assert.deepEqual([visitor.calls, agent.calls], [["pause"], []]);
     agent.handler.drain();
     assert.deepEqual([visitor.calls, agent.calls], [["pause", "resume"], []]);
+  });
+});
+
+describe("Splice, whose agent's side comes later", () => {
+  /** A splice that waits for 10 s, twice. */
+  class Waiting extends Splice {
+    waits = 2;
+    over = 0;
+
+    start(): this {
+      this.await(10_000);
+      return this;
+    }
+    protected override late(): number {
+      return --this.waits > 0 ? 10_000 : 0;
+    }
+    end(): void {
+      this.giveUp();
+    }
+    protected override done(): void {
+      this.over++;
+    }
+  }
+  function waiting() {
+    const time = new VirtualTime();
+    const [visitor, agent] = [new Fake(), new Fake()];
+    const splice = new Waiting(visitor, { clock: time.clock, idleTicks: idleTicks(60_000) }).start();
+    return { time, visitor, agent, splice };
+  }
+
+  it("asks when the wait is over, as often as it is told to", async () => {
+    const { time, splice } = waiting();
+    await time.advance(9_999);
+    assert.equal(splice.waits, 2);
+    await time.advance(1);
+    assert.equal(splice.waits, 1);
+    await time.advance(10_000);
+    assert.equal(splice.waits, 0);
+    await time.advance(1_000_000);
+    assert.equal(splice.waits, 0);
+  });
+
+  it("counts the wait as the beginning of the first idle tick: one timer serves both", async () => {
+    const { time, visitor, agent, splice } = waiting();
+    await time.advance(4_000);
+    splice.join(agent, agent);
+    visitor.handler.data(pattern(10));
+    await time.advance(IDLE_TICK_MS * 3 - 4_001);
+    assert.deepEqual(visitor.calls, []);
+    await time.advance(1);
+    assert.deepEqual([visitor.calls, (visitor.aborted as SallyportError).code], [["abort"], "session_idle"]);
+    visitor.handler.close();
+    agent.handler.close();
+    assert.deepEqual([splice.over, splice.waits], [1, 2]);
+  });
+
+  it("asks no more once it is given up", async () => {
+    const { time, splice } = waiting();
+    splice.end();
+    await time.advance(1_000_000);
+    assert.deepEqual([splice.waits, splice.over], [2, 0]);
+  });
+
+  it("can be evicted while it waits", () => {
+    const { visitor, splice } = waiting();
+    assert.equal(splice.heldBytes, 0);
+    splice.evict();
+    assert.ok(visitor.aborted instanceof SallyportError);
   });
 });
 

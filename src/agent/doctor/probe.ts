@@ -63,7 +63,7 @@ export function probeTls(runtime: Runtime, conn: Conn, serverName: string): Prom
       if (first[0] === CONTENT_HANDSHAKE) began = true;
       else finish({ kind: "not_tls", begins: printable(first) });
     };
-    const duplex = toNodeDuplex(watchFirstBytes(conn, saw));
+    const duplex = toNodeDuplex(watchFirstBytes(conn, { saw }));
     const tls = connect({
       socket: duplex as never,
       servername: serverName,

@@ -6,21 +6,24 @@
 import type { Bytes, ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 
-/**
- * Passes a connection through, and calls `saw` with its first bytes, or with undefined at an end without any. After that
- * it adds no cost.
- */
-export function watchFirstBytes(conn: ByteStream, saw: (first: Bytes | undefined) => void): ByteStream {
-  return new FirstBytes(conn, saw);
+/** Inspects a connection's first bytes. */
+export interface FirstBytesWatcher {
+  /** Called once: with the first bytes, or with undefined at an end without any. */
+  saw(first: Bytes | undefined): void;
+}
+
+/** Passes a connection through, and shows its first bytes to the watcher. After that it adds no cost. */
+export function watchFirstBytes(conn: ByteStream, watcher: FirstBytesWatcher): ByteStream {
+  return new FirstBytes(conn, watcher);
 }
 
 class FirstBytes extends WrappedStream {
-  readonly #saw: (first: Bytes | undefined) => void;
+  readonly #watcher: FirstBytesWatcher;
   #seen = false;
 
-  constructor(conn: ByteStream, saw: (first: Bytes | undefined) => void) {
+  constructor(conn: ByteStream, watcher: FirstBytesWatcher) {
     super(conn);
-    this.#saw = saw;
+    this.#watcher = watcher;
   }
 
   override attach(handler: ByteStreamHandler): void {
@@ -48,6 +51,6 @@ class FirstBytes extends WrappedStream {
   #tell(first: Bytes | undefined): void {
     if (this.#seen) return;
     this.#seen = true;
-    this.#saw(first);
+    this.#watcher.saw(first);
   }
 }

@@ -68,7 +68,7 @@ export async function checkTarget(
 ): Promise<void> {
   if (target.protocol === "files") return;
   if (healthCheck.kind === "http") return await askHttp(target, healthCheck, service);
-  const conn = await dialTarget(runtime, target, { timeoutMs: healthCheck.timeoutMs });
+  const conn = await dialTarget(runtime, target, healthCheck.timeoutMs);
   conn.attach(IGNORE_STREAM);
   conn.abort();
 }
@@ -97,7 +97,7 @@ async function askHttp(
       () => request.destroy(dialTimeoutError({ ...endpoint, timeoutMs })),
       timeoutMs,
     );
-    request.on("error", (cause) => reject(dialError({ ...endpoint, timeoutMs }, cause)));
+    request.on("error", (cause) => reject(dialError(endpoint, cause)));
     request.on("close", () => clearTimeout(timer));
     request.end();
   });

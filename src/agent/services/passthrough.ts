@@ -4,19 +4,19 @@
  * @module
  */
 import { UNKNOWN_ADDRESS } from "../../protocol/mux/host.ts";
-import type { Bytes, Conn } from "../../runtime/port.ts";
+import { type Bytes, type Conn, DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
 import { Buffer } from "node:buffer";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Logger } from "../../telemetry/log.ts";
-import { visitorLines } from "../../telemetry/log_sampler.ts";
-import { idleTicks, splice } from "../../transport/splice.ts";
-import type { Caller } from "../../transport/port.ts";
+import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
+import { idleTicks, Splice, type SpliceRules } from "../../transport/splice.ts";
+import type { Caller, SessionStream } from "../../transport/port.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
 import { encodeProxyHeader, type ProxyAddress } from "../../wire/proxy/proxy_header.ts";
 import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { turnAway } from "../turn_away.ts";
-import { watchFirstBytes } from "./first_bytes.ts";
-import type { ServiceConnector, ServiceParts } from "./port.ts";
+import { type FirstBytesWatcher, watchFirstBytes } from "./first_bytes.ts";
+import type { ServiceConnector, ServiceParts, TargetAttempt, TargetHandler } from "./port.ts";
 import type { Service } from "./service.ts";
 import type { Target } from "./target.ts";
 
@@ -28,33 +28,70 @@ const CONTENT_HANDSHAKE = 22;
 
 /** The connector of a service whose visitors' TLS is terminated at its target. */
 export function passthroughConnector(service: Service, parts: ServiceParts): ServiceConnector {
-  const notTls = new NotTlsLog(parts);
-  const sampler = visitorLines(parts.log, parts.runtime.clock);
-  return {
-    async connect(stream) {
-      let dialled: { readonly conn: Conn; readonly target: Target };
-      try {
-        dialled = await parts.targets.dial(true);
-      } catch (error) {
-        parts.failed(error);
-        const reason = errorCode(error);
-        sampler.warn(reason, { visitor: stream.caller.address, reason }, errorMessage(error));
-        return turnAway(stream, AlertDescription.internal_error);
-      }
-      const { conn, target } = dialled;
-      const header = proxyHeaderFor(service.proxyProtocol, stream.caller, conn);
-      if (header !== undefined) conn.write(header);
-      splice({
-        visitorSide: stream,
-        agentSide: watchFirstBytes(conn, (first) => notTls.saw(target, first)),
-        stream,
-        clock: parts.runtime.clock,
-        memory: parts.runtime.memory,
-        ...parts.meter === undefined ? {} : { meter: parts.meter },
-        idleTicks: idleTicks(service.idleTimeoutMs),
-      });
-    },
+  const { runtime: { clock, memory }, meter } = parts;
+  const passthrough: Passthrough = {
+    ...{ service, parts },
+    rules: { clock, memory, meter, idleTicks: idleTicks(service.idleTimeoutMs) },
+    notTls: new NotTlsLog(parts),
+    sampler: visitorLines(parts.log, clock),
   };
+  return { connect: (stream) => new PassedVisitor(stream, passthrough).start() };
+}
+
+/** What the visitors of one service share. */
+interface Passthrough {
+  readonly service: Service;
+  readonly parts: ServiceParts;
+  readonly rules: SpliceRules;
+  readonly notTls: NotTlsLog;
+  readonly sampler: LogSampler;
+}
+
+/** A visitor on its way to a target, then joined with it. */
+class PassedVisitor extends Splice implements TargetHandler, FirstBytesWatcher {
+  readonly #stream: SessionStream;
+  readonly #passthrough: Passthrough;
+  #attempt: TargetAttempt | undefined;
+  #target: Target | undefined;
+
+  constructor(stream: SessionStream, passthrough: Passthrough) {
+    super(stream, passthrough.rules);
+    this.#stream = stream;
+    this.#passthrough = passthrough;
+  }
+
+  start(): void {
+    this.#attempt = this.#passthrough.parts.targets.connect(this, true);
+    this.await(DIAL_TIMEOUT_MS);
+  }
+
+  reached(conn: Conn, target: Target): void {
+    this.#attempt = undefined;
+    this.#target = target;
+    const { proxyProtocol } = this.#passthrough.service;
+    const header = proxyHeaderFor(proxyProtocol, this.#stream.caller, conn);
+    if (header !== undefined) conn.write(header);
+    this.join(watchFirstBytes(conn, this), this.#stream);
+  }
+
+  unreachable(error: SallyportError): void {
+    this.giveUp();
+    const { parts, sampler } = this.#passthrough;
+    const reason = errorCode(error);
+    parts.failed(error);
+    sampler.warn(reason, { visitor: this.#stream.caller.address, reason }, errorMessage(error));
+    turnAway(this.#stream, AlertDescription.internal_error);
+  }
+
+  saw(first: Bytes | undefined): void {
+    this.#passthrough.notTls.saw(this.#target!, first);
+  }
+
+  protected override late(): number {
+    return this.#attempt?.late() ?? 0;
+  }
+
+  protected override done(): void {}
 }
 
 /** The PROXY header for a connection to a target; undefined if the service uses none. */

@@ -4,12 +4,32 @@
  *
  * @module
  */
+import type { SallyportError } from "../../errors.ts";
 import type { ByteStream, Conn, Runtime } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import type { Connector } from "../connector.ts";
 import type { Service } from "./service.ts";
 import type { Target } from "./target.ts";
+
+/** Takes the outcome of {@link Targets.connect}: one of the two is called once, later than the call itself. */
+export interface TargetHandler {
+  /** The connection must be attached before the call returns. */
+  reached(conn: Conn, target: Target): void;
+  /** As {@link Targets.dial} rejects. */
+  unreachable(error: SallyportError): void;
+}
+
+/** A connection to one of a service's targets that is being established. */
+export interface TargetAttempt {
+  /**
+   * Gives a target up that was tried for {@link DIAL_TIMEOUT_MS}, and tries the next one. To be called by whoever
+   * waits, after that time.
+   *
+   * @returns milliseconds until the next call; 0 if the outcome is known
+   */
+  late(): number;
+}
 
 /** The targets of one service, and the choice among them. */
 export interface Targets {
@@ -20,8 +40,12 @@ export interface Targets {
   /**
    * Connects to the first candidate that answers, over TCP or a unix socket. Rejects with `endpoint_unreachable`,
    * naming every target tried, after reporting and logging it. Skips file targets.
+   *
+   * @param peerSpeaks as in `ListenOptions`
    */
   dial(peerSpeaks?: boolean): Promise<{ readonly conn: Conn; readonly target: Target }>;
+  /** As {@link dial}, without a promise and a timer, for those who connect for each visitor. */
+  connect(handler: TargetHandler, peerSpeaks?: boolean): TargetAttempt;
 }
 
 /** A line of a service's access log: a connection, or a request if the agent sees requests. */

@@ -6,20 +6,20 @@
  */
 import { Roster } from "../../bytes/roster.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import type { Runtime } from "../../runtime/port.ts";
+import type { Runtime, Timer } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { type LogSampler, visitorLines } from "../../telemetry/log_sampler.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import type { SessionStream } from "../../transport/port.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
 import { SourceCounts } from "../../wire/ip/source_counts.ts";
+import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { wildcardOf } from "../../wire/wildcard.ts";
 import { AccessList } from "../access_list.ts";
 import type { Connector } from "../connector.ts";
 import { turnAway } from "../turn_away.ts";
 import { HealthChecks } from "./health.ts";
-import { readHello } from "./hello.ts";
 import { passthroughConnector } from "./passthrough.ts";
 import type {
   AccessEntry,
@@ -30,7 +30,7 @@ import type {
 } from "./port.ts";
 import { endsTlsHere, type Service } from "./service.ts";
 import { type TargetFacts, TargetPool } from "./targets.ts";
-import { meterVisitor, type VisitorStream } from "./visitor_stream.ts";
+import { Visitor, type VisitorReception, type VisitorService } from "./visitor.ts";
 
 /** A visitor of a changed service may continue for this long. */
 export const CHANGED_SERVICE_GRACE_MS = 30_000;
@@ -84,6 +84,14 @@ export class ServiceTable {
   readonly #sampler: LogSampler;
   #byName = new Map<string, Entry>();
   #entries: readonly Entry[] = [];
+  /** Visitors whose ClientHello is awaited. */
+  readonly #nameless = new Roster<"visitorPlace", Visitor>("visitorPlace");
+  #helloTimer: Timer | undefined;
+  readonly #reception: VisitorReception = {
+    named: (visitor, name) => this.#named(visitor, name),
+    refused: (visitor, alert, error) => this.#refuse(visitor, alert, error),
+    gone: (visitor) => void this.#nameless.delete(visitor),
+  };
 
   constructor(options: ServiceTableOptions) {
     this.#options = options;
@@ -186,6 +194,9 @@ export class ServiceTable {
     const entries = this.#entries;
     this.#entries = [];
     this.#byName = new Map();
+    for (const visitor of this.#nameless) visitor.abort();
+    this.#helloTimer?.cancel();
+    this.#helloTimer = undefined;
     await Promise.all(entries.map((entry) => entry.close(graceMs)));
     await this.#options.connectors?.close();
   }
@@ -196,41 +207,57 @@ export class ServiceTable {
   }
 
   #serve(stream: SessionStream): void {
+    const visitor = new Visitor(stream, this.#reception, this.#options.runtime.clock.nowMs());
     const { serverName } = stream.caller;
-    if (serverName !== undefined) return this.#route(serverName, stream);
-    readHello(stream, this.#options.runtime.clock, {
-      named: (name, unread) => {
-        if (name !== undefined) return this.#route(name, unread);
-        const error = new SallyportError(
-          "no_server_name",
-          "Cannot serve visitor: it names no server (no SNI)",
-          { side: "peer" },
-        );
-        this.#refuse(unread, error, AlertDescription.missing_extension);
-      },
-      refused: ({ alert, error }, begun) => this.#refuse(begun, error, alert),
+    if (serverName !== undefined) return this.#route(serverName, visitor);
+    this.#nameless.add(visitor);
+    if (this.#helloTimer === undefined) this.#awaitHellos(HELLO_DEADLINE_MS);
+    visitor.readHello();
+  }
+
+  /** One timer for all of them. It stays set when the last has said its name: the next may be here before it fires. */
+  #awaitHellos(delayMs: number): void {
+    const { clock } = this.#options.runtime;
+    this.#helloTimer = clock.after(delayMs, () => {
+      this.#helloTimer = undefined;
+      const dueMs = clock.nowMs() - HELLO_DEADLINE_MS;
+      let nextMs = Infinity;
+      for (const visitor of this.#nameless) {
+        if (visitor.startedMs <= dueMs) visitor.late();
+        else nextMs = Math.min(nextMs, visitor.startedMs - dueMs);
+      }
+      if (nextMs < Infinity) this.#awaitHellos(nextMs);
     });
   }
 
-  #route(name: string, stream: SessionStream): void {
+  #named(visitor: Visitor, name: string | undefined): void {
+    this.#nameless.delete(visitor);
+    if (name !== undefined) return this.#route(name, visitor);
+    const why = "Cannot serve visitor: it names no server (no SNI)";
+    const error = new SallyportError("no_server_name", why, { side: "peer" });
+    this.#refuse(visitor, AlertDescription.missing_extension, error);
+  }
+
+  #route(name: string, visitor: Visitor): void {
     const entry = this.#find(name);
-    if (entry !== undefined) return entry.serve(name, stream);
+    if (entry !== undefined) return entry.serve(name, visitor);
     const error = new SallyportError(
       "unrecognized_name",
       `Cannot serve visitor: no service is called ${name}`,
       { side: "peer" },
     );
-    this.#refuse(stream, error, AlertDescription.unrecognized_name);
+    this.#refuse(visitor, AlertDescription.unrecognized_name, error);
   }
 
-  #refuse(stream: SessionStream, error: SallyportError, alert: number): void {
-    this.#sampler.info(error.code, { visitor: stream.caller.address, reason: error.code }, error.message);
-    turnAway(stream, alert);
+  #refuse(visitor: Visitor, alert: number, error: SallyportError): void {
+    this.#nameless.delete(visitor);
+    this.#sampler.info(error.code, { visitor: visitor.caller.address, reason: error.code }, error.message);
+    turnAway(visitor, alert);
   }
 }
 
 /** One running service. */
-class Entry {
+class Entry implements VisitorService {
   readonly service: Service;
   readonly #options: ServiceTableOptions;
   readonly #log: Logger;
@@ -241,7 +268,7 @@ class Entry {
   readonly #health: HealthChecks;
   readonly #connector: ServiceConnector;
   readonly #accessLog: ((entry: AccessEntry) => void) | undefined;
-  readonly #visitors = new Roster<"visitorPlace", VisitorStream>("visitorPlace");
+  readonly #visitors = new Roster<"visitorPlace", Visitor>("visitorPlace");
   readonly #visitorsFrom = new SourceCounts();
   readonly #errors: ServiceFailure[] = [];
   #visitorsTotal = 0;
@@ -301,56 +328,48 @@ class Entry {
     };
   }
 
-  /** Any failure ends the stream. */
-  serve(name: string, stream: SessionStream): void {
-    const { address, port } = stream.caller;
+  /** Any failure ends the visitor. */
+  serve(name: string, visitor: Visitor): void {
+    const { address, port } = visitor.caller;
     if (!this.#access.permits(address)) {
-      return this.#refuse(stream, "access_denied", "the access list refuses the visitor");
+      return this.#refuse(visitor, "access_denied", "the access list refuses the visitor");
     }
     const { connections, connectionsPerVisitor } = this.service.limits;
     const source = sourceOf(address);
     if (this.#visitors.size >= (connections ?? Infinity)) {
-      return this.#refuse(stream, "limit_exceeded", `it already has ${connections} visitors`);
+      return this.#refuse(visitor, "limit_exceeded", `it already has ${connections} visitors`);
     }
     if (this.#visitorsFrom.of(source) >= (connectionsPerVisitor ?? Infinity)) {
-      return this.#refuse(
-        stream,
-        "limit_exceeded",
-        `the visitor already has ${connectionsPerVisitor} connections`,
-      );
+      const why = `the visitor already has ${connectionsPerVisitor} connections`;
+      return this.#refuse(visitor, "limit_exceeded", why);
     }
-    const { clock } = this.#options.runtime;
-    const startedMs = clock.nowMs();
-    const caller = { address, port, serverName: name };
-    const visitor = meterVisitor(stream, caller, (error) => {
-      this.#left(visitor, source);
-      const durationMs = Math.round(clock.nowMs() - startedMs);
-      const { bytesIn, bytesOut } = visitor;
-      this.#log.debug(
-        { visitor: address, server_name: name, duration_ms: durationMs, error },
-        "visitor left",
-      );
-      if (this.#seesRequests) return;
-      this.#accessLog?.({
-        ...{ name, visitor: address, bytesIn, bytesOut, durationMs },
-        ...error === undefined ? {} : { error: errorMessage(error) },
-      });
-    });
+    visitor.enter(this, { address, port, serverName: name }, source);
     this.#visitors.add(visitor);
     this.#visitorsFrom.add(source);
     this.#visitorsTotal++;
     this.#log.debug({ visitor: address, server_name: name }, "visitor connected");
-    const failed = (error: unknown) => {
-      const fields = { visitor: address, error: asError(error) };
-      this.#sampler.warn("failed", fields, `Cannot serve visitor: ${errorMessage(error)}`);
-      this.#failed(errorMessage(error));
-      visitor.abort(asError(error));
-    };
     try {
-      this.#connector.connect(visitor)?.catch(failed);
+      this.#connector.connect(visitor)?.catch((error) => this.#lost(visitor, error));
     } catch (error) {
-      failed(error);
+      this.#lost(visitor, error);
     }
+  }
+
+  left(visitor: Visitor, error: Error | undefined): void {
+    const { bytesIn, bytesOut, source, startedMs, caller: { address, serverName = this.name } } = visitor;
+    this.#visitors.delete(visitor);
+    this.#bytesIn += bytesIn;
+    this.#bytesOut += bytesOut;
+    this.#visitorsFrom.remove(source);
+    if (this.#visitors.size === 0) this.#quiet?.();
+    const durationMs = Math.round(this.#options.runtime.clock.nowMs() - startedMs);
+    const fields = { visitor: address, server_name: serverName, duration_ms: durationMs, error };
+    this.#log.debug(fields, "visitor left");
+    if (this.#seesRequests) return;
+    this.#accessLog?.({
+      ...{ name: serverName, visitor: address, bytesIn, bytesOut, durationMs },
+      ...error === undefined ? {} : { error: errorMessage(error) },
+    });
   }
 
   /** Accepts no new visitors; current ones may continue for `graceMs`. */
@@ -377,12 +396,13 @@ class Entry {
     return endsTlsHere(this.service) && this.service.targets.some(({ protocol }) => protocol !== "tcp");
   }
 
-  #left(visitor: VisitorStream, source: string): void {
-    this.#visitors.delete(visitor);
-    this.#bytesIn += visitor.bytesIn;
-    this.#bytesOut += visitor.bytesOut;
-    this.#visitorsFrom.remove(source);
-    if (this.#visitors.size === 0) this.#quiet?.();
+  /** The connector has failed. */
+  #lost(visitor: Visitor, thrown: unknown): void {
+    const [error, message] = [asError(thrown), errorMessage(thrown)];
+    const fields = { visitor: visitor.caller.address, error };
+    this.#sampler.warn("failed", fields, `Cannot serve visitor: ${message}`);
+    this.#failed(message);
+    visitor.abort(error);
   }
 
   #refuse(stream: SessionStream, reason: "access_denied" | "limit_exceeded", why: string): void {

@@ -3,14 +3,25 @@
  *
  * @module
  */
-import { errorMessage, SallyportError } from "../../errors.ts";
-import { type Conn, DIAL_TIMEOUT_MS, type DialOptions, type Runtime } from "../../runtime/port.ts";
+import { errorMessage, internalError, SallyportError } from "../../errors.ts";
+import {
+  type Conn,
+  type ConnectHandler,
+  type Connecting,
+  DIAL_TIMEOUT_MS,
+  type Runtime,
+  type Timer,
+} from "../../runtime/port.ts";
+import { dialTimeoutError } from "../../runtime/shared.ts";
 import type { Logger } from "../../telemetry/log.ts";
-import type { Targets } from "./port.ts";
+import type { TargetAttempt, TargetHandler, Targets } from "./port.ts";
 import { endpointText, type Target } from "./target.ts";
 
 /** A target that failed a visitor is tried behind the others for this long. */
 export const TARGET_PENALTY_MS = 10_000;
+
+/** A target that is reached by a connection. */
+type DialledTarget = Exclude<Target, { readonly protocol: "files" }>;
 
 /** Options of {@link TargetPool}. */
 interface TargetPoolOptions {
@@ -40,6 +51,8 @@ interface Entry {
 /** Tracks the state of each target. */
 export class TargetPool implements Targets {
   readonly #entries: readonly Entry[];
+  /** All candidates of a service with one target. */
+  readonly #only: readonly Target[] | undefined;
   readonly #runtime: Runtime;
   readonly #log: Logger;
 
@@ -50,17 +63,18 @@ export class TargetPool implements Targets {
       penaltyUntilMs: -Infinity,
       error: undefined,
     }));
+    this.#only = targets.length === 1 ? targets : undefined;
     this.#runtime = runtime;
     this.#log = log;
   }
 
   candidates(): readonly Target[] {
-    if (this.#entries.length === 1) return [this.#entries[0]!.target];
+    if (this.#only !== undefined) return this.#only;
     return this.#entries.toSorted((a, b) => this.#rank(a) - this.#rank(b)).map(({ target }) => target);
   }
 
   report(target: Target, error?: unknown): void {
-    const entry = this.#entries.find((candidate) => candidate.target === target);
+    const entry = this.#entryOf(target);
     if (entry === undefined) return;
     if (error === undefined) {
       entry.penaltyUntilMs = -Infinity;
@@ -73,7 +87,7 @@ export class TargetPool implements Targets {
 
   /** Records the result of a health check. */
   checked(target: Target, error?: unknown): void {
-    const entry = this.#entries.find((candidate) => candidate.target === target);
+    const entry = this.#entryOf(target);
     if (entry === undefined) return;
     const unwell = error !== undefined;
     const why = unwell ? faultOf(error) : undefined;
@@ -96,29 +110,125 @@ export class TargetPool implements Targets {
     }));
   }
 
-  async dial(peerSpeaks = false): Promise<{ readonly conn: Conn; readonly target: Target }> {
-    const failures: string[] = [];
-    for (const target of this.candidates()) {
-      if (target.protocol === "files") continue;
-      try {
-        const conn = await dialTarget(this.#runtime, target, { peerSpeaks });
-        this.report(target);
-        return { conn, target };
-      } catch (error) {
-        this.report(target, error);
-        failures.push(dialFault(endpointText(target.endpoint), error));
-      }
-    }
-    throw new SallyportError("endpoint_unreachable", `Cannot reach endpoint ${failures.join("; ")}`, {
-      side: "local",
-      retryable: true,
+  connect(handler: TargetHandler, peerSpeaks = false): TargetAttempt {
+    return new PoolAttempt(this, this.#runtime, handler, peerSpeaks).start();
+  }
+
+  dial(peerSpeaks = false): Promise<{ readonly conn: Conn; readonly target: Target }> {
+    return new Promise((resolve, reject) => {
+      let timer: Timer | undefined;
+      const attempt = this.connect({
+        reached(conn, target) {
+          timer?.cancel();
+          resolve({ conn, target });
+        },
+        unreachable(error) {
+          timer?.cancel();
+          reject(error);
+        },
+      }, peerSpeaks);
+      const watch = (delayMs: number) => {
+        timer = this.#runtime.clock.after(delayMs, () => {
+          const leftMs = attempt.late();
+          if (leftMs > 0) watch(leftMs);
+        });
+      };
+      watch(DIAL_TIMEOUT_MS);
     });
+  }
+
+  #entryOf(target: Target): Entry | undefined {
+    for (const entry of this.#entries) if (entry.target === target) return entry;
+    return undefined;
   }
 
   /** 0 for a healthy target, 1 for one that failed a visitor recently, 2 for one that fails its health check. */
   #rank({ unwell, penaltyUntilMs }: Entry): number {
     if (unwell) return 2;
     return penaltyUntilMs > this.#runtime.clock.nowMs() ? 1 : 0;
+  }
+}
+
+/** Tries a pool's targets one after another. */
+class PoolAttempt implements TargetAttempt, ConnectHandler {
+  readonly #pool: TargetPool;
+  readonly #runtime: Runtime;
+  readonly #handler: TargetHandler;
+  readonly #peerSpeaks: boolean;
+  readonly #candidates: readonly Target[];
+  #next = 0;
+  #target: DialledTarget | undefined;
+  #connecting: Connecting | undefined;
+  #startedMs = 0;
+  #failures: string[] | undefined;
+
+  constructor(pool: TargetPool, runtime: Runtime, handler: TargetHandler, peerSpeaks: boolean) {
+    this.#pool = pool;
+    this.#runtime = runtime;
+    this.#handler = handler;
+    this.#peerSpeaks = peerSpeaks;
+    this.#candidates = pool.candidates();
+  }
+
+  start(): TargetAttempt {
+    this.#startedMs = this.#runtime.clock.nowMs();
+    if (!this.#tryNext()) queueMicrotask(() => this.#giveUp());
+    return this;
+  }
+
+  late(): number {
+    const target = this.#target;
+    if (target === undefined) return 0;
+    const leftMs = this.#startedMs + DIAL_TIMEOUT_MS - this.#runtime.clock.nowMs();
+    if (leftMs > 0) return leftMs;
+    this.#connecting!.giveUp();
+    this.failed(dialTimeoutError({ ...target.endpoint, timeoutMs: DIAL_TIMEOUT_MS }));
+    return this.#target === undefined ? 0 : DIAL_TIMEOUT_MS;
+  }
+
+  connected(conn: Conn): void {
+    const target = this.#target!;
+    this.#target = undefined;
+    this.#pool.report(target);
+    try {
+      this.#handler.reached(conn, target);
+    } catch (thrown) {
+      const error = internalError("connector", thrown);
+      conn.abort(error);
+      this.#handler.unreachable(error);
+    }
+  }
+
+  failed(error: SallyportError): void {
+    const target = this.#target!;
+    this.#target = undefined;
+    this.#pool.report(target, error);
+    (this.#failures ??= []).push(dialFault(endpointText(target.endpoint), error));
+    this.#startedMs = this.#runtime.clock.nowMs();
+    if (!this.#tryNext()) this.#giveUp();
+  }
+
+  #tryNext(): boolean {
+    while (this.#next < this.#candidates.length) {
+      const target = this.#candidates[this.#next++]!;
+      if (target.protocol === "files") continue;
+      const { endpoint } = target;
+      this.#target = target;
+      this.#connecting = this.#runtime.connect(
+        "path" in endpoint
+          ? endpoint
+          : { ...endpoint, peerSpeaks: this.#peerSpeaks || target.protocol !== "tcp" },
+        this,
+      );
+      return true;
+    }
+    return false;
+  }
+
+  #giveUp(): void {
+    const why = `Cannot reach endpoint ${this.#failures?.join("; ")}`;
+    const options = { side: "local", retryable: true } as const;
+    this.#handler.unreachable(new SallyportError("endpoint_unreachable", why, options));
   }
 }
 
@@ -134,14 +244,8 @@ export function dialFault(endpoint: string, error: unknown): string {
 }
 
 /** Connects to a target; rejects as `Runtime.dial` does. */
-export function dialTarget(
-  runtime: Runtime,
-  { endpoint, protocol }: Exclude<Target, { readonly protocol: "files" }>,
-  { timeoutMs = DIAL_TIMEOUT_MS, peerSpeaks = false }: Partial<
-    Pick<DialOptions, "timeoutMs" | "peerSpeaks">
-  > = {},
-): Promise<Conn> {
+export function dialTarget(runtime: Runtime, { endpoint }: DialledTarget, timeoutMs: number): Promise<Conn> {
   return "path" in endpoint
     ? runtime.dialUnix({ path: endpoint.path, timeoutMs })
-    : runtime.dial({ ...endpoint, timeoutMs, peerSpeaks: peerSpeaks || protocol !== "tcp" });
+    : runtime.dial({ ...endpoint, timeoutMs });
 }

@@ -7,11 +7,11 @@
 import {
   type Address,
   type Bytes,
-  type Conn,
+  type ConnectHandler,
+  type Connecting,
+  type ConnectOptions,
   type DatagramOptions,
   type DatagramSocket,
-  type DialOptions,
-  type DialUnixOptions,
   IGNORE_STREAM,
   type Listener,
   type ListenOptions,
@@ -21,12 +21,13 @@ import {
 import { isIP } from "node:net";
 import { setImmediate } from "node:timers";
 import { SallyportError } from "../../errors.ts";
-import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
+import { type BunConn, type NewSocket, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { NO_SYSTEM_CIPHERS } from "../../crypto/system_ciphers.ts";
 import { DescriptorGuard } from "../descriptors.ts";
-import { dialByName, resolveHost } from "../dial_by_name.ts";
+import { ConnectAttempt, dialsOver } from "../connect.ts";
+import { resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { listenOnDescriptor } from "./node_listener.ts";
 import { BufferPool } from "../out_queue.ts";
@@ -35,7 +36,6 @@ import { ClosePace } from "../close_pace.ts";
 import {
   createSystemClock,
   dialError,
-  dialTimeoutError,
   Faults,
   isExhausted,
   listenError,
@@ -82,13 +82,12 @@ export function createBunRuntime(): Runtime {
     faults: shared.faults,
     listen: (options) => listen(options, shared),
     resolve: resolveHost,
-    dial: (options) =>
-      dialByName(options, {
-        clock: shared.clock,
-        resolve: resolveHost,
-        connect: (to) => dial(to, shared, { hostname: to.host, port: to.port }),
-      }),
-    dialUnix: (options) => dial(options, shared, { unix: options.path }),
+    ...dialsOver({
+      clock,
+      resolve: resolveHost,
+      faults: shared.faults,
+      connect: (options, handler) => new BunAttempt(options, handler, shared).start(),
+    }),
     listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, shared),
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
@@ -158,41 +157,48 @@ async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<L
   }
 }
 
-/** A dial can't be cancelled, so one that completes too late is reset at once. */
-function dial(
-  options: DialOptions | DialUnixOptions,
-  shared: Shared,
-  to: { readonly hostname: string; readonly port: number } | { readonly unix: string },
-): Promise<Conn> {
-  return new Promise((resolve, reject) => {
-    shared.descriptors.assertDialable(options);
-    let late = false;
-    const timer = shared.clock.after(options.timeoutMs, () => {
-      late = true;
-      reject(dialTimeoutError(options));
-    });
-    const accept = (conn: BunConn) => {
-      timer.cancel();
-      if (late) conn.abort();
-      else resolve(conn);
-    };
-    const fail = (error: unknown) => {
-      timer.cancel();
-      reject(
-        isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error),
-      );
-    };
+/** What a socket's `data` slot holds until it is connected. Bun can't cancel: a late connection is reset. */
+class BunAttempt extends ConnectAttempt implements NewSocket {
+  readonly shared: Shared;
+  readonly #options: ConnectOptions;
+
+  constructor(options: ConnectOptions, handler: ConnectHandler, shared: Shared) {
+    super(handler, shared.faults);
+    this.#options = options;
+    this.shared = shared;
+  }
+
+  get unixPath(): string | undefined {
+    return "path" in this.#options ? this.#options.path : undefined;
+  }
+
+  start(): Connecting {
+    const options = this.#options;
     try {
-      Bun.connect<SocketOwner>({
-        ...to,
-        allowHalfOpen: true,
-        data: { shared, accept, fail, ..."unix" in to ? { unixPath: to.unix } : {} },
-        socket: socketHandlers,
-      }).catch(fail);
+      this.shared.descriptors.assertDialable(options);
+      const to = "path" in options ? { unix: options.path } : { hostname: options.host, port: options.port };
+      Bun.connect<SocketOwner>({ ...to, allowHalfOpen: true, data: this, socket: socketHandlers }).catch(
+        (error) => this.fail(error),
+      );
     } catch (error) {
-      fail(error);
+      this.failSoon(this.#translated(error));
     }
-  });
+    return this;
+  }
+
+  accept(conn: BunConn): void {
+    this.connected(conn);
+  }
+
+  fail(error: unknown): void {
+    if (!this.isOver) this.failed(this.#translated(error));
+  }
+
+  #translated(error: unknown): SallyportError {
+    return isExhausted(error)
+      ? this.shared.descriptors.dialError(this.#options, error)
+      : dialError(this.#options, error);
+  }
 }
 
 function sendAgain(socket: BunUdpSocket, data: Bytes, to: Address): boolean {

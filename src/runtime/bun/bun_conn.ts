@@ -22,14 +22,14 @@ const NOTHING: Bytes[] = [];
 const FREED_MIN_BYTES = 8 * 1024;
 
 /** Content of a socket's `data` slot before the connection is established. */
-interface NewSocket {
+export interface NewSocket {
   readonly shared: Shared;
   /** The path of the dialled Unix socket; its connections have no other address. */
-  readonly unixPath?: string;
+  readonly unixPath?: string | undefined;
   /** Accepts the new connection; an exception aborts it. */
   accept(conn: BunConn): void;
   /** Called for a connection that the peer reset before it was opened. */
-  fail?(error: Error): void;
+  fail?(error: unknown): void;
 }
 
 /** Content of a socket's `data` slot: its connection, once established. */

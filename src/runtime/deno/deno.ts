@@ -7,19 +7,21 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { setImmediate } from "node:timers";
+import type { SallyportError } from "../../errors.ts";
 import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn, type DenoShared } from "./deno_conn.ts";
 import { HandleConn, type HandleShared } from "./handle_conn.ts";
 import { BACKLOG_MIN, listenOnHandle } from "./handle_listener.ts";
 import { openSystemSockets, type SystemSockets } from "./system_sockets.ts";
-import { openTcpHandles, systemError, type TcpHandles } from "./tcp_handles.ts";
+import { openTcpHandles, systemError, type TcpHandle, type TcpHandles } from "./tcp_handles.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpenssl } from "./deno_openssl.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { DescriptorGuard, procSystem } from "../descriptors.ts";
 import { openSystemDescriptors } from "./system_descriptors.ts";
-import { dialByName, resolveHost } from "../dial_by_name.ts";
+import { ConnectAttempt, dialsOver } from "../connect.ts";
+import { resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import { BulkPace } from "../bulk_pace.ts";
@@ -27,11 +29,11 @@ import { ClosePace } from "../close_pace.ts";
 import type {
   Address,
   Bytes,
-  Conn,
+  ConnectHandler,
+  Connecting,
+  ConnectOptions,
   DatagramOptions,
   DatagramSocket,
-  DialOptions,
-  DialUnixOptions,
   Listener,
   ListenOptions,
   ListenUnixOptions,
@@ -40,7 +42,6 @@ import type {
 import {
   createSystemClock,
   dialError,
-  dialTimeoutError,
   Faults,
   isExhausted,
   listenError,
@@ -101,17 +102,15 @@ export function createDenoRuntime(
     faults: shared.faults,
     listen: (options) => listen(options, shared, onHandles),
     resolve: resolveHost,
-    dial: (options) =>
-      dialByName(options, {
-        clock: shared.clock,
-        resolve: resolveHost,
-        connect: (to) =>
-          onHandles !== undefined && to.peerSpeaks
-            ? dialOnHandle(to, onHandles)
-            : dial(to, shared, (signal) => Deno.connect({ hostname: to.host, port: to.port, signal })),
-      }),
-    dialUnix: (options) =>
-      dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
+    ...dialsOver({
+      clock,
+      resolve: resolveHost,
+      faults: shared.faults,
+      connect: (options, handler) =>
+        onHandles !== undefined && !("path" in options) && options.peerSpeaks
+          ? new HandleAttempt(options, handler, onHandles).start()
+          : new DenoAttempt(options, handler, shared).start(),
+    }),
     listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn, shared),
     serveHttp: (options) =>
@@ -288,61 +287,92 @@ function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: DenoShared): Deno
   }
 }
 
-function dialOnHandle(options: DialOptions, shared: HandleShared): Promise<Conn> {
-  return new Promise((resolve, reject) => {
-    shared.descriptors.assertDialable(options);
-    const handle = shared.handles.socket();
-    let late = false;
-    const timer = shared.clock.after(options.timeoutMs, () => {
-      late = true;
-      reject(dialTimeoutError(options));
-      handle.close();
-    });
-    const oncomplete = (status: number) => {
-      // Closing the handle completes the request as well.
-      if (late) return;
-      timer.cancel();
-      if (status === 0) {
-        const remote = { host: plainHost(options.host), port: options.port };
-        return resolve(new HandleConn(handle, remote, shared));
-      }
-      handle.close();
-      const error = systemError(status);
-      reject(isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error));
-    };
-    const status = handle.connect({ oncomplete }, options.host, options.port);
-    if (status !== 0) oncomplete(status);
-  });
+/** An attempt on a handle, and its request. */
+class HandleAttempt extends ConnectAttempt {
+  readonly #options: Address;
+  readonly #shared: HandleShared;
+  #handle: TcpHandle | undefined;
+
+  constructor(options: Address, handler: ConnectHandler, shared: HandleShared) {
+    super(handler, shared.faults);
+    this.#options = options;
+    this.#shared = shared;
+  }
+
+  start(): Connecting {
+    const { host, port } = this.#options;
+    try {
+      this.#shared.descriptors.assertDialable(this.#options);
+      this.#handle = this.#shared.handles.socket();
+      const status = this.#handle.connect(this, host, port);
+      if (status === 0) return this;
+      this.#handle.close();
+      throw systemError(status);
+    } catch (error) {
+      this.failSoon(dialFault(this.#options, error, this.#shared));
+    }
+    return this;
+  }
+
+  /** Called by the handle, once; closing it completes the request as well. */
+  oncomplete(status: number): void {
+    if (this.isOver) return;
+    const handle = this.#handle!;
+    if (status === 0) {
+      const remote = { host: plainHost(this.#options.host), port: this.#options.port };
+      return this.connected(new HandleConn(handle, remote, this.#shared));
+    }
+    handle.close();
+    this.failed(dialFault(this.#options, systemError(status), this.#shared));
+  }
+
+  override giveUp(): void {
+    if (this.isOver) return;
+    super.giveUp();
+    this.#handle!.close();
+  }
 }
 
-/** Deno itself tries all addresses of a name (RFC 8305). */
-function dial(
-  options: DialOptions | DialUnixOptions,
-  shared: DenoShared,
-  connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
-): Promise<Conn> {
-  return new Promise((resolve, reject) => {
-    shared.descriptors.assertDialable(options);
-    const abort = new AbortController();
-    let late = false;
-    const timer = shared.clock.after(options.timeoutMs, () => {
-      late = true;
-      reject(dialTimeoutError(options));
-      abort.abort();
-    });
-    connect(abort.signal).then((native) => {
-      timer.cancel();
-      if (late) return native.close();
-      const conn = newConn(native, shared);
-      if (conn === null) throw lostError({ code: "ECONNRESET" });
-      resolve(conn);
-    }).catch((error) => {
-      timer.cancel();
-      reject(
-        isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error),
-      );
-    });
-  });
+/** An attempt by `Deno.connect`. */
+class DenoAttempt extends ConnectAttempt {
+  readonly #options: ConnectOptions;
+  readonly #shared: DenoShared;
+  readonly #abort = new AbortController();
+
+  constructor(options: ConnectOptions, handler: ConnectHandler, shared: DenoShared) {
+    super(handler, shared.faults);
+    this.#options = options;
+    this.#shared = shared;
+  }
+
+  start(): Connecting {
+    const options = this.#options;
+    this.#connect().then((native) => {
+      if (this.isOver) return native.close();
+      const conn = newConn(native, this.#shared);
+      if (conn === null) this.failed(lostError({ code: "ECONNRESET" }));
+      else this.connected(conn);
+    }, (error) => this.failed(dialFault(options, error, this.#shared)));
+    return this;
+  }
+
+  override giveUp(): void {
+    super.giveUp();
+    this.#abort.abort();
+  }
+
+  // deno-lint-ignore require-await -- exceptions must become rejections
+  async #connect(): Promise<Deno.TcpConn | Deno.UnixConn> {
+    const options = this.#options;
+    this.#shared.descriptors.assertDialable(options);
+    return "path" in options
+      ? Deno.connect({ transport: "unix", path: options.path })
+      : Deno.connect({ hostname: options.host, port: options.port, signal: this.#abort.signal });
+  }
+}
+
+function dialFault(options: ConnectOptions, error: unknown, { descriptors }: Shared): SallyportError {
+  return isExhausted(error) ? descriptors.dialError(options, error) : dialError(options, error);
 }
 
 // deno-lint-ignore require-await -- exceptions must become rejections

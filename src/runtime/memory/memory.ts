@@ -13,6 +13,7 @@ import { DEFAULT_LINK, type LinkSettings, MemoryLink } from "./memory_link.ts";
 import { MemoryHost } from "./memory_host.ts";
 import { memoryQuic } from "./memory_quic.ts";
 import { seededRandom, VirtualTime } from "./memory_time.ts";
+import { dialWithin } from "../connect.ts";
 import type { Clock, Runtime } from "../port.ts";
 import { unbracketed } from "../../wire/ip/host_port.ts";
 
@@ -101,6 +102,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
       const host = world.host(address);
       const memory = memories.get(address) ?? new MemoryBudget((run) => time.clock.soon(run));
       memories.set(address, memory);
+      const connect: Runtime["connect"] = (options, handler) => host.connect(options, handler);
       return {
         name: "memory",
         version: VERSION,
@@ -116,18 +118,10 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         memory,
         faults: time.faults,
         listen: (options) => host.listen(options),
-        dial: (options) => host.dial(options),
+        connect,
+        dial: (options) => dialWithin(options, { clock: time.clock, connect }),
+        dialUnix: (options) => dialWithin(options, { clock: time.clock, connect }),
         resolve: (name) => Promise.resolve([name]),
-        dialUnix: ({ path }) =>
-          Promise.reject(
-            new SallyportError(
-              "not_supported",
-              `Cannot connect to unix:${path}: the network in memory has none`,
-              {
-                side: "local",
-              },
-            ),
-          ),
         listenUnix: ({ path }) =>
           Promise.reject(
             new SallyportError(

@@ -14,15 +14,18 @@ import type {
   Address,
   Bytes,
   Conn,
+  ConnectHandler,
+  Connecting,
+  ConnectOptions,
   DatagramOptions,
   DatagramSocket,
-  DialOptions,
   HttpOptions,
   HttpServer,
   Listener,
   ListenOptions,
 } from "../port.ts";
-import { dialError, dialTimeoutError, type Faults, listenError, noPassedSockets } from "../shared.ts";
+import { ConnectAttempt } from "../connect.ts";
+import { dialError, type Faults, listenError, noPassedSockets } from "../shared.ts";
 import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 /** First ephemeral port (RFC 6335). */
@@ -150,26 +153,24 @@ export class MemoryHost {
     return { address: bound.address, close: () => this.#streams.unbind(bound) };
   }
 
-  dial(options: DialOptions): Promise<Conn> {
+  /** Names are looked up here: the network in memory knows them. */
+  connect(options: ConnectOptions, handler: ConnectHandler): Connecting {
     const { time, names } = this.#world;
-    return new Promise((resolve, reject) => {
-      const name = options.host === "localhost" ? "127.0.0.1" : names.get(options.host) ?? options.host;
-      if (isIP(name) === 0) {
-        time.soon(() => reject(dialError(options, { code: "ENOTFOUND" })));
-        return;
-      }
-      let late = false;
-      const timer = time.at(time.nowMs + options.timeoutMs, () => {
-        late = true;
-        reject(dialTimeoutError(options));
-      });
+    const attempt = new ConnectAttempt(handler, time.faults);
+    if ("path" in options) {
+      const why = `Cannot connect to unix:${options.path}: the network in memory has none`;
+      attempt.failSoon(new SallyportError("not_supported", why, { side: "local" }));
+      return attempt;
+    }
+    const name = options.host === "localhost" ? "127.0.0.1" : names.get(options.host) ?? options.host;
+    if (isIP(name) === 0) time.soon(() => attempt.failed(dialError(options, { code: "ENOTFOUND" })));
+    else {
       this.#connect(name, options.port, (conn) => {
-        timer.cancel();
-        if (conn === null) reject(dialError(options, { code: "ECONNREFUSED" }));
-        else if (late) conn.abort();
-        else resolve(conn);
+        if (conn === null) attempt.failed(dialError(options, { code: "ECONNREFUSED" }));
+        else attempt.connected(conn);
       });
-    });
+    }
+    return attempt;
   }
 
   /** Calls back with the connection, or with null if nothing listens; never calls back if the host doesn't exist. */

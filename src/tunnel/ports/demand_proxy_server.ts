@@ -387,18 +387,8 @@ class Lease implements ByteStreamHandler {
     }
     const idleTicks = DEMAND_IDLE_TICKS;
     const firstByteMs = DEMAND_ANSWER_DEADLINE_MS;
-    splice({
-      visitorSide: conn,
-      agentSide: stream,
-      stream,
-      clock,
-      memory,
-      idleTicks,
-      firstByteMs,
-      meter: metrics,
-      ...received === undefined ? {} : { received },
-      done,
-    });
+    const sides = { visitorSide: conn, agentSide: stream, stream };
+    splice({ ...sides, clock, memory, idleTicks, firstByteMs, meter: metrics, done }, received);
     conn.resume();
   }
 }

@@ -44,6 +44,14 @@ const EXTENSION_SERVER_NAME = 0;
 const EXTENSION_ALPN = 16;
 const NAME_TYPE_HOST = 0;
 
+/** What browsers and most other clients offer by ALPN: recognized without making a string of each name. */
+const USUAL_LISTS = [["h2", "http/1.1"], ["http/1.1"], ["h2"]].map((protocols) => ({
+  protocols: Object.freeze(protocols),
+  bytes: Uint8Array.from(
+    protocols.flatMap((name) => [name.length, ...Array.from(name, (letter) => letter.charCodeAt(0))]),
+  ),
+}));
+
 const INCOMPLETE: HelloOutcome = { kind: "incomplete" };
 
 /**
@@ -196,7 +204,7 @@ function parseHello(reader: ByteReader): HelloOutcome {
 function parseExtensions(extensions: ByteReader): HelloOutcome {
   let name: Uint8Array | undefined;
   let named = false;
-  let alpnProtocols: string[] | undefined;
+  let alpnProtocols: readonly string[] | undefined;
   while (extensions.left > 0) {
     const type = extensions.u16();
     const length = extensions.u16();
@@ -248,9 +256,10 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
 }
 
 /** RFC 7301 §3.1: a list of at least one name, none of them empty; undefined if invalid. */
-function parseAlpn(extension: ByteReader): string[] | undefined {
+function parseAlpn(extension: ByteReader): readonly string[] | undefined {
   const list = extension.sub(extension.u16());
   if (extension.left > 0 || list.left === 0) return undefined;
+  for (const usual of USUAL_LISTS) if (list.is(usual.bytes)) return usual.protocols;
   const protocols: string[] = [];
   while (list.left > 0) {
     const length = list.u8();

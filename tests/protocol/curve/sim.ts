@@ -118,6 +118,9 @@ export class VirtualNetwork {
       bindDatagram: (options: DatagramOptions) => Promise.resolve(this.bind(host, options)),
       listen: () => Promise.reject(new Error("no TCP here")),
       dial: () => Promise.reject(new Error("no TCP here")),
+      connect: () => {
+        throw new Error("no TCP here");
+      },
       listenUnix: () => Promise.reject(new Error("no unix sockets here")),
       dialUnix: () => Promise.reject(new Error("no unix sockets here")),
       resolve: (name: string) => Promise.resolve([name]),
