@@ -275,8 +275,9 @@ export class PendingBudgets {
       visitor.first?.acceptedAtMs ?? Infinity,
     );
     if (oldestMs === Infinity) return;
-    // Connections with a different deadline stay in the list, so it fires at most every quarter of a second.
-    const inMs = Math.max(250, oldestMs + HELLO_DEADLINE_MS - this.#clock.nowMs());
+    const leftMs = oldestMs + HELLO_DEADLINE_MS - this.#clock.nowMs();
+    // Connections with a different deadline stay in the list: they are asked again every quarter of a second.
+    const inMs = leftMs > 0 ? leftMs : 250;
     this.#timer = this.#clock.after(inMs, () => {
       this.#timer = undefined;
       const dueMs = this.#clock.nowMs() - HELLO_DEADLINE_MS;

@@ -236,6 +236,14 @@ describe("PendingBudgets: deadlines", () => {
     assert.equal(events().length, 0);
   });
 
+  it("asks none after close", () => {
+    const { clock, budgets, enter, events } = bench();
+    enter("a");
+    budgets.close();
+    clock.run(2 * HELLO_DEADLINE_MS);
+    assert.deepEqual(events(), []);
+  });
+
   it("goes on when it was empty, and when only agents were left", () => {
     const { clock, budgets, leaving, events } = bench();
     const first = leaving("first");
