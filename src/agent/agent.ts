@@ -674,20 +674,26 @@ class AgentNode implements Agent {
   }
 
   #serve(stream: SessionStream, connector: Connector = this.#options.connector): void {
-    const failed = (error: unknown) => {
-      const reason = internalError("connector", error);
-      this.#fault(reason);
-      const why = `Cannot serve visitor: ${errorMessage(error)}`;
-      this.#sampler.warn(reason.code, { visitor: stream.caller.address }, why);
-      stream.abort(reason);
-    };
     try {
-      const served: unknown = connector(stream);
       // TypeScript lets a connector declared void return anything.
-      Promise.resolve(served).catch(failed);
+      const served: unknown = connector(stream);
+      if (served !== undefined) this.#watch(stream, served);
     } catch (error) {
-      failed(error);
+      this.#unserved(stream, error);
     }
+  }
+
+  #watch(stream: SessionStream, served: unknown): void {
+    Promise.resolve(served).catch((error) => this.#unserved(stream, error));
+  }
+
+  /** The connector has failed. */
+  #unserved(stream: SessionStream, error: unknown): void {
+    const reason = internalError("connector", error);
+    this.#fault(reason);
+    const why = `Cannot serve visitor: ${errorMessage(error)}`;
+    this.#sampler.warn(reason.code, { visitor: stream.caller.address }, why);
+    stream.abort(reason);
   }
 }
 

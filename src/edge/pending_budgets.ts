@@ -277,18 +277,20 @@ export class PendingBudgets {
     if (oldestMs === Infinity) return;
     const leftMs = oldestMs + HELLO_DEADLINE_MS - this.#clock.nowMs();
     // Connections with a different deadline stay in the list: they are asked again every quarter of a second.
-    const inMs = leftMs > 0 ? leftMs : 250;
-    this.#timer = this.#clock.after(inMs, () => {
-      this.#timer = undefined;
-      const dueMs = this.#clock.nowMs() - HELLO_DEADLINE_MS;
-      for (const list of [stranger, visitor]) {
-        for (let conn = list.first; conn !== undefined && conn.acceptedAtMs <= dueMs;) {
-          const behind = nextOf(conn);
-          conn.late();
-          conn = behind;
-        }
-      }
-      this.#arm();
-    });
+    this.#timer = this.#clock.after(leftMs > 0 ? leftMs : 250, this.#check);
   }
+
+  readonly #check = (): void => {
+    const { stranger, visitor } = this.#lists;
+    this.#timer = undefined;
+    const dueMs = this.#clock.nowMs() - HELLO_DEADLINE_MS;
+    for (const list of [stranger, visitor]) {
+      for (let conn = list.first; conn !== undefined && conn.acceptedAtMs <= dueMs;) {
+        const behind = nextOf(conn);
+        conn.late();
+        conn = behind;
+      }
+    }
+    this.#arm();
+  };
 }

@@ -10,23 +10,29 @@ export const CLOSE_BURST = 16;
 /** The time within which connections count as closed at once. */
 export const CLOSE_BURST_MS = 1;
 
+/** A connection that is closed at its pace. */
+export interface PacedClose {
+  /** Closes it in the system. It doesn't throw. */
+  closeNow(): void;
+}
+
 /** Closes the connections of one process. */
 export class ClosePace {
   readonly #nowMs: () => number;
   readonly #nextTurn: (run: () => void) => void;
   #left = CLOSE_BURST;
   #sinceMs = -Infinity;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting: PacedClose[] = [];
 
   constructor(nowMs: () => number, nextTurn: (run: () => void) => void) {
     this.#nowMs = nowMs;
     this.#nextTurn = nextTurn;
   }
 
-  /** Calls `close` now or in a later turn. It doesn't throw. */
-  soon(close: () => void): void {
-    if (this.#waiting.length === 0 && this.#mayClose()) return close();
-    if (this.#waiting.push(close) === 1) this.#nextTurn(this.#turn);
+  /** Closes it now or in a later turn. */
+  soon(conn: PacedClose): void {
+    if (this.#waiting.length === 0 && this.#mayClose()) return conn.closeNow();
+    if (this.#waiting.push(conn) === 1) this.#nextTurn(this.#turn);
   }
 
   #mayClose(): boolean {
@@ -39,7 +45,7 @@ export class ClosePace {
   }
 
   readonly #turn = (): void => {
-    for (const close of this.#waiting.splice(0, CLOSE_BURST)) close();
+    for (const conn of this.#waiting.splice(0, CLOSE_BURST)) conn.closeNow();
     if (this.#waiting.length > 0) this.#nextTurn(this.#turn);
   };
 }

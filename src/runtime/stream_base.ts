@@ -57,7 +57,7 @@ export abstract class StreamBase implements ByteStream {
     const first = this.#handler === null;
     this.#handler = handler;
     if (!first) return;
-    if (this.#closePending) queueMicrotask(() => this.emitClose(this.#closeError));
+    if (this.#closePending) this.#closeSoon(this.#closeError);
     else if (this.flowing) this.startFlow();
   }
 
@@ -77,6 +77,11 @@ export abstract class StreamBase implements ByteStream {
     if (this.dead) return;
     this.dead = true;
     this.destroy(true);
+    this.#closeSoon(error);
+  }
+
+  // Apart, since a closure costs the call that contains it even where it isn't made.
+  #closeSoon(error?: Error): void {
     queueMicrotask(() => this.emitClose(error));
   }
 
@@ -96,7 +101,7 @@ export abstract class StreamBase implements ByteStream {
   protected closeInOrder(): void {
     this.dead = true;
     this.destroy(false);
-    queueMicrotask(() => this.emitClose());
+    this.#closeSoon();
   }
 
   /** FIN was sent, after everything written. */

@@ -6,7 +6,7 @@ function startPace() {
   const state = { nowMs: 0, closed: [] as number[], turns: [] as (() => void)[] };
   const pace = new ClosePace(() => state.nowMs, (run) => void state.turns.push(run));
   const close = (from: number, to: number) => {
-    for (let i = from; i < to; i++) pace.soon(() => void state.closed.push(i));
+    for (let i = from; i < to; i++) pace.soon({ closeNow: () => void state.closed.push(i) });
   };
   const turn = () => {
     for (const run of state.turns.splice(0)) run();

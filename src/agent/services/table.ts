@@ -349,10 +349,15 @@ class Entry implements VisitorService {
     this.#visitorsTotal++;
     this.#log.debug({ visitor: address, server_name: name }, "visitor connected");
     try {
-      this.#connector.connect(visitor)?.catch((error) => this.#lost(visitor, error));
+      const served = this.#connector.connect(visitor);
+      if (served !== undefined) this.#watch(visitor, served);
     } catch (error) {
       this.#lost(visitor, error);
     }
+  }
+
+  #watch(visitor: Visitor, served: Promise<void>): void {
+    served.catch((error) => this.#lost(visitor, error));
   }
 
   left(visitor: Visitor, error: Error | undefined): void {

@@ -69,7 +69,10 @@ export class TargetPool implements Targets {
   }
 
   candidates(): readonly Target[] {
-    if (this.#only !== undefined) return this.#only;
+    return this.#only ?? this.#ranked();
+  }
+
+  #ranked(): readonly Target[] {
     return this.#entries.toSorted((a, b) => this.#rank(a) - this.#rank(b)).map(({ target }) => target);
   }
 
@@ -172,7 +175,7 @@ class PoolAttempt implements TargetAttempt, ConnectHandler {
 
   start(): TargetAttempt {
     this.#startedMs = this.#runtime.clock.nowMs();
-    if (!this.#tryNext()) queueMicrotask(() => this.#giveUp());
+    if (!this.#tryNext()) this.#giveUpSoon();
     return this;
   }
 
@@ -223,6 +226,10 @@ class PoolAttempt implements TargetAttempt, ConnectHandler {
       return true;
     }
     return false;
+  }
+
+  #giveUpSoon(): void {
+    queueMicrotask(() => this.#giveUp());
   }
 
   #giveUp(): void {

@@ -177,9 +177,8 @@ class BunAttempt extends ConnectAttempt implements NewSocket {
     try {
       this.shared.descriptors.assertDialable(options);
       const to = "path" in options ? { unix: options.path } : { hostname: options.host, port: options.port };
-      Bun.connect<SocketOwner>({ ...to, allowHalfOpen: true, data: this, socket: socketHandlers }).catch(
-        (error) => this.fail(error),
-      );
+      // Its promise isn't needed: `open` and `connectError` of the handlers tell the outcome.
+      void Bun.connect<SocketOwner>({ ...to, allowHalfOpen: true, data: this, socket: socketHandlers });
     } catch (error) {
       this.failSoon(this.#translated(error));
     }

@@ -7,7 +7,7 @@
 
 import { type BufferPool, OutQueue } from "../out_queue.ts";
 import type { BulkPace } from "../bulk_pace.ts";
-import type { ClosePace } from "../close_pace.ts";
+import type { ClosePace, PacedClose } from "../close_pace.ts";
 import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
@@ -36,7 +36,7 @@ export interface NewSocket {
 export type SocketOwner = NewSocket | BunConn;
 
 /** A TCP connection on a Bun socket. */
-export class BunConn extends StreamBase implements Conn {
+export class BunConn extends StreamBase implements Conn, PacedClose {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
   #socket: BunSocket<SocketOwner>;
@@ -59,6 +59,8 @@ export class BunConn extends StreamBase implements Conn {
   #endKept = false;
   /** Whether Bun has closed the socket. */
   #gone = false;
+  /** Whether it is to be closed with a reset. */
+  #hardClose = false;
   /** Whether one of our methods is running; socket events meanwhile must wait until it returns. */
   #inMethod = false;
 
@@ -143,16 +145,23 @@ export class BunConn extends StreamBase implements Conn {
     this.#out?.clear();
     this.#dropKept();
     if (this.#gone) return;
-    this.#closing.soon(() => {
-      if (this.#gone) return;
-      if (hard) this.#socket.terminate();
-      else this.#socket.close();
-    });
+    this.#hardClose = hard;
+    this.#closing.soon(this);
+  }
+
+  closeNow(): void {
+    if (this.#gone) return;
+    if (this.#hardClose) this.#socket.terminate();
+    else this.#socket.close();
   }
 
   protected startFlow(): void {
-    if (this.#kept.length > 0 || this.#endKept || this.#gone) queueMicrotask(() => this.#deliverKept());
+    if (this.#kept.length > 0 || this.#endKept || this.#gone) this.#deliverKeptSoon();
     else this.#resumeSocket();
+  }
+
+  #deliverKeptSoon(): void {
+    queueMicrotask(() => this.#deliverKept());
   }
 
   protected stopFlow(): void {
@@ -262,8 +271,12 @@ export class BunConn extends StreamBase implements Conn {
     if (this.#gone) return;
     this.#gone = true;
     if (this.dead) return;
-    if (this.#inMethod) queueMicrotask(() => this.#finish(error));
+    if (this.#inMethod) this.#finishSoon(error);
     else this.#finish(error);
+  }
+
+  #finishSoon(error: Error | undefined): void {
+    queueMicrotask(() => this.#finish(error));
   }
 
   #finish(error: Error | undefined): void {
@@ -321,6 +334,8 @@ export const socketHandlers: BunSocketHandler<SocketOwner> = Object.freeze({
   error(socket: BunSocket<SocketOwner>, error: Error) {
     if (socket.data instanceof BunConn) socket.data.abort(error);
   },
-  // The dial's promise reports it; with this method Bun doesn't report the rejection as unhandled.
-  connectError() {},
+  // With this method Bun doesn't report the rejection of the dial's promise as unhandled.
+  connectError(socket: BunSocket<SocketOwner>, error: Error) {
+    (socket.data as NewSocket).fail?.(error);
+  },
 });

@@ -30,7 +30,7 @@ export interface BunSocketHandler<Data> {
   drain(socket: BunSocket<Data>): void;
   close(socket: BunSocket<Data>, error?: Error): void;
   error(socket: BunSocket<Data>, error: Error): void;
-  connectError(): void;
+  connectError(socket: BunSocket<Data>, error: Error): void;
 }
 
 /** A UDP socket. */

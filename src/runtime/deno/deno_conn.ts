@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ClosePace } from "../close_pace.ts";
+import type { ClosePace, PacedClose } from "../close_pace.ts";
 import { BUFFER_SIZES } from "../out_queue.ts";
 import { type Address, type Bytes, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { plainHost, type Shared } from "../shared.ts";
@@ -21,7 +21,7 @@ export interface DenoShared extends Shared {
 }
 
 /** A TCP connection on a `Deno.Conn`. */
-export class DenoConn extends PromiseStream<number | null> implements Conn {
+export class DenoConn extends PromiseStream<number | null> implements Conn, PacedClose {
   readonly remote: Address;
   readonly local: Address;
   /** Deno has one way to close: bytes already handed on are sent, followed by FIN. */
@@ -97,13 +97,15 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   protected destroyBelow(): void {
-    this.#closing.soon(() => {
-      try {
-        this.conn.close();
-      } catch {
-        // Already closed.
-      }
-    });
+    this.#closing.soon(this);
+  }
+
+  closeNow(): void {
+    try {
+      this.conn.close();
+    } catch {
+      // Already closed.
+    }
   }
 
   protected finishBelow(): void {

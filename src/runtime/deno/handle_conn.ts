@@ -5,7 +5,7 @@
  */
 
 import type { BulkPace } from "../bulk_pace.ts";
-import type { ClosePace } from "../close_pace.ts";
+import type { ClosePace, PacedClose } from "../close_pace.ts";
 import type { DescriptorGuard } from "../descriptors.ts";
 import { type BufferPool, OutQueue } from "../out_queue.ts";
 import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
@@ -37,7 +37,7 @@ export interface HandleShared extends Shared {
 }
 
 /** A TCP connection on a {@link TcpHandle}. */
-export class HandleConn extends StreamBase implements Conn {
+export class HandleConn extends StreamBase implements Conn, PacedClose {
   readonly remote: Address;
   protected readonly clock: Clock;
   protected readonly faults: Faults;
@@ -60,6 +60,8 @@ export class HandleConn extends StreamBase implements Conn {
   /** Whether reading waits for other connections to have their turn. */
   #resting = false;
   #finSent = false;
+  /** The handle's request: one write at a time. */
+  readonly #request = new WriteRequest(this);
 
   constructor(handle: TcpHandle, remote: Address, shared: HandleShared) {
     super();
@@ -131,7 +133,7 @@ export class HandleConn extends StreamBase implements Conn {
     while (out.bytes > 0) {
       const head = out.head();
       const status = this.#handle.writeBuffer(this.#request, head);
-      if (status !== 0) return queueMicrotask(() => this.#broken(status));
+      if (status !== 0) return this.#breakSoon(status);
       // The reader of these bytes waits for them.
       this.#pace.mayGoOn(head.length, this.#session);
       if (this.#handles.isWriting) {
@@ -144,10 +146,8 @@ export class HandleConn extends StreamBase implements Conn {
     out.release();
   }
 
-  /** The handle's request: one write at a time. */
-  readonly #request: TcpRequest = { buffer: undefined, oncomplete: (status) => this.#written(status) };
-
-  #written(status: number): void {
+  /** Called by the handle. */
+  written(status: number): void {
     const byteLength = this.#writingBytes;
     this.#writingBytes = 0;
     this.#request.buffer = undefined;
@@ -168,16 +168,21 @@ export class HandleConn extends StreamBase implements Conn {
 
   #shutdown(): void {
     if (this.endDelivered) return this.closeInOrder();
-    const status = this.#handle.shutdown({
-      oncomplete: (failed) => {
-        if (this.dead) return;
-        if (failed !== 0) return this.#broken(failed);
-        this.#finSent = true;
-        this.writingDone();
-        this.#finishIfOver();
-      },
-    });
-    if (status !== 0) queueMicrotask(() => this.#broken(status));
+    const status = this.#handle.shutdown(new ShutdownRequest(this));
+    if (status !== 0) this.#breakSoon(status);
+  }
+
+  /** Called by the handle. */
+  shutDown(status: number): void {
+    if (this.dead) return;
+    if (status !== 0) return this.#broken(status);
+    this.#finSent = true;
+    this.writingDone();
+    this.#finishIfOver();
+  }
+
+  #breakSoon(status: number): void {
+    queueMicrotask(() => this.#broken(status));
   }
 
   /** Must not be called from within a call by the owner. */
@@ -193,10 +198,12 @@ export class HandleConn extends StreamBase implements Conn {
     this.#out?.clear(this.#writingBytes > 0);
     this.stopFlow();
     if (hard) this.#handle.reset();
-    this.#closing.soon(() => {
-      this.#direct?.close();
-      this.#handle.close();
-    });
+    this.#closing.soon(this);
+  }
+
+  closeNow(): void {
+    this.#direct?.close();
+    this.#handle.close();
   }
 
   protected startFlow(): void {
@@ -220,14 +227,17 @@ export class HandleConn extends StreamBase implements Conn {
     if (count > 0) {
       this.emitData(this.#handles.received.subarray(0, count));
       if (this.dead || !this.#reading) return;
-      if (!this.#pace.mayGoOn(count, this.#session)) {
-        this.#rest((goOn) => this.#pace.wait(count, this.#session, goOn));
-      } else if (count >= YIELD_BYTES) this.#rest(queueMicrotask);
+      if (!this.#pace.mayGoOn(count, this.#session)) this.#restForOthers(count);
+      else if (count >= YIELD_BYTES) this.#rest(queueMicrotask);
     } else if (count === END) {
       this.#reading = false;
       this.emitEnd();
       this.#finishIfOver();
     } else if (count < 0) this.#broken(count);
+  }
+
+  #restForOthers(count: number): void {
+    this.#rest((goOn) => this.#pace.wait(count, this.#session, goOn));
   }
 
   #rest(until: (goOn: () => void) => void): void {
@@ -248,6 +258,32 @@ export class HandleConn extends StreamBase implements Conn {
     this.dead = true;
     this.destroy(false);
     this.emitClose();
+  }
+}
+
+/** A connection's request to write: one at a time. */
+class WriteRequest implements TcpRequest {
+  readonly #conn: HandleConn;
+  buffer: Bytes | undefined;
+
+  constructor(conn: HandleConn) {
+    this.#conn = conn;
+  }
+
+  oncomplete(status: number): void {
+    this.#conn.written(status);
+  }
+}
+
+class ShutdownRequest implements TcpRequest {
+  readonly #conn: HandleConn;
+
+  constructor(conn: HandleConn) {
+    this.#conn = conn;
+  }
+
+  oncomplete(status: number): void {
+    this.#conn.shutDown(status);
   }
 }
 

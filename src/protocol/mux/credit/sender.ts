@@ -7,7 +7,7 @@
 import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
-import { type Filler, newChannelId } from "../../../wire/snitun/snitun_frame.ts";
+import type { Filler } from "../../../wire/snitun/snitun_frame.ts";
 import {
   CREDIT_HEADER_BYTES,
   CreditFrame,
@@ -305,7 +305,7 @@ export class CreditSender implements FrameChannel<number> {
 
   #markIfDue(): void {
     if (!this.flight.markDue) return;
-    const id = this.flight.mark(this.#sink.nowMs(), () => newChannelId(this.#random));
+    const id = this.flight.mark(this.#sink.nowMs(), this.#random);
     const mark = encodeCreditFrame(CreditFrame.PING, 0, id);
     this.#wire.set(mark, this.#at);
     this.#at += mark.length;

@@ -6,7 +6,7 @@
  * @module
  */
 import { type Bytes, startsWith } from "../../../bytes/bytes.ts";
-import { CHANNEL_ID_BYTES } from "../../../wire/snitun/snitun_frame.ts";
+import { CHANNEL_ID_BYTES, type Filler, newChannelId } from "../../../wire/snitun/snitun_frame.ts";
 
 /**
  * Bounds for the bytes in flight in one direction of a session: other streams' small frames wait behind them.
@@ -158,9 +158,9 @@ export class Flight {
     return unmarked >= this.windowBytes / MARKS_PER_WINDOW || (this.full && this.#marks.length === 0);
   }
 
-  /** Returns the id of a mark sent now. `newPrefix` returns eight bytes that no other ping begins with. */
-  mark(nowMs: number, newPrefix: () => Bytes): Bytes {
-    this.#prefix ??= newPrefix().slice(0, COUNT_AT);
+  /** Returns the id of a mark sent now. Its first eight bytes are random at first: no other ping begins with them. */
+  mark(nowMs: number, random: Filler): Bytes {
+    this.#prefix ??= newChannelId(random).slice(0, COUNT_AT);
     if (this.#marks.length === 0) {
       this.#marks = [];
       // Nothing was in flight until now, so the time before says nothing about the rate.

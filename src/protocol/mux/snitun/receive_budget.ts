@@ -114,12 +114,14 @@ export class ReceiveBudget {
       stream.wantsPause = true;
       this.#events.changePause(stream);
     }
-    if (this.#stall === undefined && this.#isFull) {
-      const drop = (stalled: MuxStream, why: string) => this.#events.drop(stalled, "stream_overflow", why);
-      const patience = protocolVersion === 0 ? PATIENCE_V0 : PATIENCE;
-      this.#stall = new StallWatch(this.#host, this.#events.all, drop, patience);
-      this.#updateReading();
-    }
+    if (this.#stall === undefined && this.#isFull) this.#stopReading();
+  }
+
+  #stopReading(): void {
+    const drop = (stalled: MuxStream, why: string) => this.#events.drop(stalled, "stream_overflow", why);
+    const patience = this.#events.protocolVersion === 0 ? PATIENCE_V0 : PATIENCE;
+    this.#stall = new StallWatch(this.#host, this.#events.all, drop, patience);
+    this.#updateReading();
   }
 
   /** `byteLength` bytes have left `stream`'s queue. */

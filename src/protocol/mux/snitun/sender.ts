@@ -15,7 +15,6 @@ import {
   EXTRA_BYTES,
   FrameType,
   HEADER_BYTES,
-  newChannelId,
   writeHeader,
 } from "../../../wire/snitun/snitun_frame.ts";
 import { Flight } from "./flight.ts";
@@ -295,7 +294,7 @@ export class FrameSender {
     if (!this.flight.markDue) return;
     const { random } = this.#scratch;
     if (!this.#roomFor(0)) this.#write();
-    const id = this.flight.mark(this.#host.nowMs(), () => newChannelId(random));
+    const id = this.flight.mark(this.#host.nowMs(), random);
     this.#header(id, FrameType.PING, 0, encodePing("ping", random));
   }
 

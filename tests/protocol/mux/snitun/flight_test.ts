@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
 import { SMALL_BYTES } from "../../../../src/protocol/mux/ring.ts";
+import type { Filler } from "../../../../src/wire/snitun/snitun_frame.ts";
 import { Recorder, World } from "../harness.ts";
 import { pattern } from "../../../support/seeded.ts";
 import {
@@ -13,7 +14,7 @@ import {
   POLITE_BYTES,
 } from "../../../../src/protocol/mux/snitun/flight.ts";
 
-const prefix = () => new Uint8Array(16).fill(5) as Bytes;
+const random: Filler = { fill: (target) => void target.fill(5) };
 
 /** A path of a fixed rate and delay, in virtual time. */
 class Path {
@@ -55,7 +56,7 @@ class Path {
 
   #markIfDue(): void {
     if (!this.flight.markDue) return;
-    this.#pongs.push({ id: this.flight.mark(this.nowMs, prefix), atMs: this.#freeAtMs + this.delayMs });
+    this.#pongs.push({ id: this.flight.mark(this.nowMs, random), atMs: this.#freeAtMs + this.delayMs });
   }
 }
 
@@ -78,9 +79,9 @@ function run(
       freeAtMs = Math.max(freeAtMs, nowMs) + 16_384 / bytesPerMs;
       flight.sent(16_384);
       sent += 16_384;
-      if (flight.markDue) pongs.push({ id: flight.mark(nowMs, prefix), atMs: freeAtMs + delayMs });
+      if (flight.markDue) pongs.push({ id: flight.mark(nowMs, random), atMs: freeAtMs + delayMs });
     }
-    if (flight.markDue) pongs.push({ id: flight.mark(nowMs, prefix), atMs: freeAtMs + delayMs });
+    if (flight.markDue) pongs.push({ id: flight.mark(nowMs, random), atMs: freeAtMs + delayMs });
   }
   return { windowBytes: flight.windowBytes, sent };
 }
@@ -189,7 +190,7 @@ describe("Flight", () => {
     const fill = (nowMs: number) => {
       while (!flight.full) {
         flight.sent(10_000);
-        if (flight.markDue) marks.push(flight.mark(nowMs, prefix));
+        if (flight.markDue) marks.push(flight.mark(nowMs, random));
       }
     };
     fill(0);
@@ -198,14 +199,14 @@ describe("Flight", () => {
     assert.equal(flight.full, false);
     for (let i = 0; i < 1000; i++) {
       flight.sent(10_000);
-      if (flight.markDue) marks.push(flight.mark(2000, prefix));
+      if (flight.markDue) marks.push(flight.mark(2000, random));
     }
     assert.ok(marks.length <= 64);
     flight.pong(marks[0], 3000);
     assert.equal(flight.full, true);
     flight.pong(marks.at(-1)!, 3001);
     assert.equal(flight.markDue, true, "the bytes after the last mark have to be seen too");
-    flight.pong(flight.mark(3001, prefix), 3002);
+    flight.pong(flight.mark(3001, random), 3002);
     assert.equal(flight.full, false);
   });
 
@@ -213,7 +214,7 @@ describe("Flight", () => {
     const flight = new Flight();
     while (!flight.full) {
       flight.sent(10_000);
-      if (flight.markDue) flight.mark(0, prefix);
+      if (flight.markDue) flight.mark(0, random);
     }
     const invented = new Uint8Array(16).fill(5);
     new DataView(invented.buffer).setFloat64(8, 1e15);
@@ -229,7 +230,7 @@ describe("Flight", () => {
     let id: Bytes | undefined;
     while (id === undefined) {
       flight.sent(10_000);
-      if (flight.markDue) id = flight.mark(0, prefix);
+      if (flight.markDue) id = flight.mark(0, random);
     }
     const { windowBytes } = flight;
     const early = id.slice();
@@ -316,7 +317,7 @@ describe("Flight.overfull", () => {
     const flight = new Flight();
     // A window's worth that the peer has seen.
     flight.sent(FLIGHT_MIN_BYTES);
-    flight.pong(flight.mark(0, prefix), 1);
+    flight.pong(flight.mark(0, random), 1);
     flight.staySmall();
     flight.sent(flight.roomBytes);
     assert.equal(flight.overfull, false);
