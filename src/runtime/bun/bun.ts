@@ -161,6 +161,7 @@ async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<L
 class BunAttempt extends ConnectAttempt implements NewSocket {
   readonly shared: Shared;
   readonly #options: ConnectOptions;
+  #started = false;
 
   constructor(options: ConnectOptions, handler: ConnectHandler, shared: Shared) {
     super(handler, shared.faults);
@@ -177,11 +178,12 @@ class BunAttempt extends ConnectAttempt implements NewSocket {
     try {
       this.shared.descriptors.assertDialable(options);
       const to = "path" in options ? { unix: options.path } : { hostname: options.host, port: options.port };
-      // Its promise isn't needed: `open` and `connectError` of the handlers tell the outcome.
+      // Its promise isn't needed: `open` and `connectError` of the handlers tell the outcome, perhaps at once.
       void Bun.connect<SocketOwner>({ ...to, allowHalfOpen: true, data: this, socket: socketHandlers });
     } catch (error) {
       this.failSoon(this.#translated(error));
     }
+    this.#started = true;
     return this;
   }
 
@@ -190,7 +192,9 @@ class BunAttempt extends ConnectAttempt implements NewSocket {
   }
 
   fail(error: unknown): void {
-    if (!this.isOver) this.failed(this.#translated(error));
+    if (this.isOver) return;
+    if (this.#started) this.failed(this.#translated(error));
+    else this.failSoon(this.#translated(error));
   }
 
   #translated(error: unknown): SallyportError {
