@@ -29,13 +29,14 @@ export async function countTunnel(): Promise<Counts> {
     const tunnel = await startTunnel(cipher);
     const stays = await tunnel.open();
     const [small, large] = [new Uint8Array(64), new Uint8Array(64 * 1024)];
-    const steps: readonly (readonly [string, () => Promise<void>])[] = [
-      ["visitor", () => tunnel.visit()],
-      ["echo of 64", () => stays.echo(small)],
-      ["echo of 65536", () => stays.echo(large)],
+    const steps: readonly (readonly [string, number, () => Promise<void>])[] = [
+      ["visitor", 0, () => tunnel.visit()],
+      ["echo of 64", small.length, () => stays.echo(small)],
+      ["echo of 65536", large.length, () => stays.echo(large)],
     ];
-    for (const [name, step] of steps) {
+    for (const [name, byteLength, step] of steps) {
       const found = await count(tunnel.asked, step);
+      if (byteLength <= OBJECT_STEP_MAX_BYTES) Object.assign(found, await countObjects(step));
       for (const [what, value] of Object.entries(found)) counts[`${cipher}, ${name}: ${what}`] = value;
     }
   }
@@ -67,6 +68,33 @@ async function count(asked: Asked, step: () => Promise<void>): Promise<Record<st
     ...{ writes: each("writes"), turns: each("turns"), timers: each("timers"), pauses: each("pauses") },
     ...hasAllocations ? { "bytes allocated": allocated / COUNTED } : {},
   };
+}
+
+/** What JavaScriptCore calls them, and what we do. */
+const KINDS = { Function: "functions made", Promise: "promises made" };
+const OBJECT_STEPS = 100;
+/** With more, something would be collected meanwhile; it counts what is there. */
+const OBJECT_STEP_MAX_BYTES = 4_096;
+
+/**
+ * Functions and promises by JavaScriptCore's count; nothing elsewhere. The benchmark's own are among them. The
+ * environments of functions are not counted: a compiler leaves some of them out.
+ */
+async function countObjects(step: () => Promise<void>): Promise<Record<string, number>> {
+  if (hasAllocations) return {};
+  const { gcAndSweep, heapStats } = await import(["bun", "jsc"].join(":")) as {
+    gcAndSweep(): void;
+    heapStats(): { readonly objectTypeCounts: Readonly<Record<string, number>> };
+  };
+  gcAndSweep();
+  const before = heapStats().objectTypeCounts;
+  for (let i = 0; i < OBJECT_STEPS; i++) await step();
+  const now = heapStats().objectTypeCounts;
+  return Object.fromEntries(
+    Object.entries(KINDS).map((
+      [kind, name],
+    ) => [name, ((now[kind] ?? 0) - (before[kind] ?? 0)) / OBJECT_STEPS]),
+  );
 }
 
 /** Steps between two looks at the old generation: fewer than a collection of the young one takes. */

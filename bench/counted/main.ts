@@ -1,8 +1,8 @@
 /**
  * The counted benchmark, `deno task bench:counted` or `bun run bench:counted`: what a visitor and an echo ask of the runtime
- * and, on Deno, allocate. Counts don't depend on what else the machine does, so they are compared with those that are
- * kept in `baseline.json`; `--write` keeps the new ones. `--allocations` samples instead which functions allocate a
- * visitor's bytes, on Deno.
+ * and allocate: bytes on Deno, functions and promises on Bun. Counts don't depend on what else the machine does, so they
+ * are compared with those that are kept in `baseline.json`; `--write` keeps the new ones. `--allocations` samples instead
+ * which functions allocate a visitor's bytes, on Deno.
  *
  * @module
  */
