@@ -254,16 +254,16 @@ class RoutedVisitor extends Splice {
 
   protected override done(error: Error | undefined): void {
     const { clock, log, metrics } = this.#options;
-    const fields = { server_name: this.#serverName };
+    const server_name = this.#serverName;
     this.#shares?.leave(this.#session, this.#host);
     metrics.streamClosed();
     if (error instanceof SallyportError && error.code === "unrecognized_name") {
-      this.#options.stale?.(this.#serverName);
+      this.#options.stale?.(server_name);
     }
-    reportFault(error, this.#options, fields);
+    reportFault(error, this.#options, { server_name });
     if (this.#span !== undefined) endSpan(this.#span, error);
     const seconds = (clock.nowMs() - this.#startedMs) / 1000;
-    log.debug({ ...fields, visitor: this.#host, seconds, error }, "visitor left");
+    log.debug({ server_name, visitor: this.#host, seconds, error }, "visitor left");
   }
 }
 

@@ -8,6 +8,7 @@ import {
   type Conn,
   type ConnectHandler,
   type Connecting,
+  type ConnectOptions,
   DIAL_TIMEOUT_MS,
   type Runtime,
   type Timer,
@@ -215,17 +216,17 @@ class PoolAttempt implements TargetAttempt, ConnectHandler {
     while (this.#next < this.#candidates.length) {
       const target = this.#candidates[this.#next++]!;
       if (target.protocol === "files") continue;
-      const { endpoint } = target;
       this.#target = target;
-      this.#connecting = this.#runtime.connect(
-        "path" in endpoint
-          ? endpoint
-          : { ...endpoint, peerSpeaks: this.#peerSpeaks || target.protocol !== "tcp" },
-        this,
-      );
+      this.#connecting = this.#runtime.connect(this.#optionsOf(target), this);
       return true;
     }
     return false;
+  }
+
+  #optionsOf({ endpoint, protocol }: DialledTarget): ConnectOptions {
+    if ("path" in endpoint) return endpoint;
+    const { host, port } = endpoint;
+    return { host, port, peerSpeaks: this.#peerSpeaks || protocol !== "tcp" };
   }
 
   #giveUpSoon(): void {

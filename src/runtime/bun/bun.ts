@@ -177,9 +177,14 @@ class BunAttempt extends ConnectAttempt implements NewSocket {
     const options = this.#options;
     try {
       this.shared.descriptors.assertDialable(options);
-      const to = "path" in options ? { unix: options.path } : { hostname: options.host, port: options.port };
+      const [allowHalfOpen, socket] = [true, socketHandlers] as const;
       // Its promise isn't needed: `open` and `connectError` of the handlers tell the outcome, perhaps at once.
-      void Bun.connect<SocketOwner>({ ...to, allowHalfOpen: true, data: this, socket: socketHandlers });
+      if ("path" in options) {
+        void Bun.connect<SocketOwner>({ unix: options.path, allowHalfOpen, data: this, socket });
+      } else {
+        const { host, port } = options;
+        void Bun.connect<SocketOwner>({ hostname: host, port, allowHalfOpen, data: this, socket });
+      }
     } catch (error) {
       this.failSoon(this.#translated(error));
     }

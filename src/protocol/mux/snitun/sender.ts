@@ -72,9 +72,9 @@ export interface ControlFrame {
   readonly type: number;
   readonly id: Bytes;
   /** Bytes for the header's `extra`. Defaults to random. */
-  readonly extra?: Bytes;
+  readonly extra?: Bytes | undefined;
   /** Version 2 NEW: the caller's address, sealed as a separate unit. */
-  readonly payload?: Bytes;
+  readonly payload?: Bytes | undefined;
   /** PAUSE and RESUME are decided when they are written: one that has been revoked by then isn't sent. */
   readonly stream?: MuxStream;
 }

@@ -108,10 +108,10 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
       );
     }
     const { random, slab } = this.#scratch;
-    const where = encodeCaller(this.protocolVersion, caller.address, random, slab);
+    const { extra, payload } = encodeCaller(this.protocolVersion, caller.address, random, slab);
     const stream = new MuxStream(this, newChannelId(random, slab), caller, true);
     this.#add(stream);
-    this.control({ type: FrameType.NEW, id: stream.id, ...where });
+    this.control({ type: FrameType.NEW, id: stream.id, extra, payload });
     return stream;
   }
 
