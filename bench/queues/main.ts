@@ -163,7 +163,7 @@ function report(
       const [one, other] = [points.get(start), points.get(end)];
       return one === undefined || other === undefined ? [] : [[one, other] as const];
     });
-    if (pairs.length === 0) return;
+    if (pairs.length === 0) throw new Error(`no message has passed from "${start}" to "${end}"`);
     const times = pairs.map(([one, other]) => other.atUs - one.atUs);
     const queued = median(pairs.map(([one]) => one.queuedBytes));
     console.log(

@@ -64,6 +64,15 @@ export function traced(
       const conn = await runtime.dial(options);
       return new TracedConn(conn, passed, nameOf(conn, true), nowUs(), startUs);
     },
+    connect(options, handler) {
+      const startUs = nowUs();
+      return runtime.connect(options, {
+        connected(conn) {
+          handler.connected(new TracedConn(conn, passed, nameOf(conn, true), nowUs(), startUs));
+        },
+        failed: (error) => handler.failed(error),
+      });
+    },
   };
 }
 
