@@ -106,7 +106,7 @@ export abstract class Splice implements MemoryHolder {
   protected abstract done(error: Error | undefined): void;
 
   /**
-   * The agent's side was awaited for as long as {@link await} said.
+   * The agent's side was awaited for as long as {@link awaitAgentSide} said.
    *
    * @returns how much longer to wait; 0 if it has been given up
    */
@@ -115,7 +115,7 @@ export abstract class Splice implements MemoryHolder {
   }
 
   /** Waits for the agent's side. */
-  protected await(delayMs: number): void {
+  protected awaitAgentSide(delayMs: number): void {
     this.#awaitedMs = delayMs;
     this.#arm(delayMs);
   }
@@ -193,7 +193,7 @@ export abstract class Splice implements MemoryHolder {
     const agentSide = this.#agentSide;
     if (agentSide === undefined) {
       const leftMs = this.late();
-      if (leftMs > 0) this.await(leftMs);
+      if (leftMs > 0) this.awaitAgentSide(leftMs);
       return;
     }
     if (!this.#stays) this.#stay(agentSide);

@@ -624,8 +624,11 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
         const impossible = connectOutcome();
         h.runtime.connect({ host: h.host, port: 70_000, peerSpeaks }, impossible.handler);
         assert.equal(impossible.hasOutcome(), false);
+        const givenUp = connectOutcome();
+        h.runtime.connect({ host: h.host, port: 70_000, peerSpeaks }, givenUp.handler).giveUp();
         const error = await impossible.outcome.then(() => null, (error) => error);
         assertCode(error, error?.code);
+        assert.equal(givenUp.hasOutcome(), false);
       }
       const nameless = connectOutcome();
       h.runtime.connect({ host: "nothing.invalid", port: 443 }, nameless.handler);

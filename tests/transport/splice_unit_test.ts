@@ -101,7 +101,7 @@ describe("Splice, whose agent's side comes later", () => {
     over = 0;
 
     start(): this {
-      this.await(10_000);
+      this.awaitAgentSide(10_000);
       return this;
     }
     protected override late(): number {

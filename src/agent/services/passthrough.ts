@@ -62,7 +62,7 @@ class PassedVisitor extends Splice implements TargetHandler, FirstBytesWatcher {
 
   start(): void {
     this.#attempt = this.#passthrough.parts.targets.connect(this, true);
-    this.await(DIAL_TIMEOUT_MS);
+    this.awaitAgentSide(DIAL_TIMEOUT_MS);
   }
 
   reached(conn: Conn, target: Target): void {

@@ -306,7 +306,7 @@ class HandleAttempt extends ConnectAttempt {
       this.#handle = this.#shared.handles.socket();
       const status = this.#handle.connect(this, host, port);
       if (status === 0) return this;
-      this.#handle.close();
+      this.#close();
       throw systemError(status);
     } catch (error) {
       this.failSoon(dialFault(this.#options, error, this.#shared));
@@ -317,19 +317,23 @@ class HandleAttempt extends ConnectAttempt {
   /** Called by the handle, once; closing it completes the request as well. */
   oncomplete(status: number): void {
     if (this.isOver) return;
-    const handle = this.#handle!;
     if (status === 0) {
       const remote = { host: plainHost(this.#options.host), port: this.#options.port };
-      return this.connected(new HandleConn(handle, remote, this.#shared));
+      return this.connected(new HandleConn(this.#handle!, remote, this.#shared));
     }
-    handle.close();
+    this.#close();
     this.failed(dialFault(this.#options, systemError(status), this.#shared));
   }
 
   override giveUp(): void {
     if (this.isOver) return;
     super.giveUp();
-    this.#handle!.close();
+    this.#close();
+  }
+
+  #close(): void {
+    this.#handle?.close();
+    this.#handle = undefined;
   }
 }
 
