@@ -7,7 +7,7 @@
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { access, cp, mkdir } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { cpus, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -25,6 +25,7 @@ export const RESULTS = join(ROOT, "bench", "results");
 /** What Linux counts processor time in: hundredths of a second, everywhere that matters. */
 const CLOCK_TICKS = 100;
 const BUILD_LIMIT_MS = 20 * 60_000;
+const LISTEN_LIMIT_MS = 10_000;
 
 /** A peer can't be measured here; the message says why, and what would help. */
 export class Unavailable extends Error {}
@@ -115,6 +116,25 @@ export async function freePorts(count: number): Promise<number[]> {
   const ports = servers.map(portOf);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
+}
+
+/** Resolves once a port of 127.0.0.1 accepts connections; rejects with {@link Unavailable} after `withinMs`. */
+export async function listens(port: number, withinMs = LISTEN_LIMIT_MS): Promise<void> {
+  const untilMs = Date.now() + withinMs;
+  while (!await accepts(port)) {
+    if (Date.now() >= untilMs) throw new Unavailable(`it started, but doesn't listen on port ${port}`);
+    await pause(20);
+  }
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.on("connect", () => {
+      socket.destroy();
+      resolve(true);
+    }).on("error", () => resolve(false));
+  });
 }
 
 const children = new Set<LineChild>();

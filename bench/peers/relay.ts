@@ -5,7 +5,7 @@
  */
 
 import { join } from "node:path";
-import { freePorts, ROOT, startChild } from "../machine.ts";
+import { freePorts, listens, ROOT, startChild } from "../machine.ts";
 import { type Peer, runningPeer } from "./peer.ts";
 import { runtimeArgs, type RuntimeName, runtimeProgram } from "./sallyport.ts";
 
@@ -24,7 +24,10 @@ export function relay(runtime: RuntimeName, name: string, title: string): Peer {
           ...runtimeArgs(runtime, join(ROOT, "bench", "upstream", "relay.js")),
           ...[String(port), String(toPort)],
         ]);
-      return runningPeer(visitors!, start(visitors!, between!), start(between!, endpointPort));
+      const far = start(between!, endpointPort);
+      // A relay on Deno ends at a visitor whom it can't pass on.
+      await listens(between!);
+      return runningPeer(visitors!, start(visitors!, between!), far);
     },
   };
 }
