@@ -193,7 +193,12 @@ class BunAttempt extends ConnectAttempt implements NewSocket {
   }
 
   accept(conn: BunConn): void {
-    this.connected(conn);
+    if (this.#started) this.connected(conn);
+    else this.#connectedSoon(conn);
+  }
+
+  #connectedSoon(conn: BunConn): void {
+    queueMicrotask(() => this.connected(conn));
   }
 
   fail(error: unknown): void {
