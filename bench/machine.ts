@@ -7,13 +7,13 @@
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { access, cp, mkdir } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { createServer } from "node:net";
 import { cpus, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { LineChild } from "../tests/support/child.ts";
-import { portOf } from "../tests/support/plain_peer.ts";
+import { accepts, portOf } from "../tests/support/plain_peer.ts";
 
 /** The repository's root. */
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -125,16 +125,6 @@ export async function listens(port: number, withinMs = LISTEN_LIMIT_MS): Promise
     if (Date.now() >= untilMs) throw new Unavailable(`it started, but doesn't listen on port ${port}`);
     await pause(20);
   }
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1");
-    socket.on("connect", () => {
-      socket.destroy();
-      resolve(true);
-    }).on("error", () => resolve(false));
-  });
 }
 
 const children = new Set<LineChild>();

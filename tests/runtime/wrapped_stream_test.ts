@@ -1,36 +1,19 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
-import type { ByteStream, ByteStreamHandler } from "../../src/runtime/port.ts";
+import type { ByteStreamHandler } from "../../src/runtime/port.ts";
 import { CountedStream } from "../../src/runtime/wrapped_stream.ts";
+import { RecordedStream } from "../support/recorded_stream.ts";
 
-/** A stream that notes what is asked of it, and whose events the test causes. */
-class Inner implements ByteStream {
-  readonly asked: string[] = [];
-  handler: ByteStreamHandler | undefined;
-  bufferedBytes = 7;
+class Inner extends RecordedStream {
+  override bufferedBytes = 7;
 
-  attach(handler: ByteStreamHandler): void {
-    this.handler = handler;
-  }
   write(chunk: Bytes): boolean {
-    this.asked.push(`write ${chunk.length}`);
+    this.calls.push(`write ${chunk.length}`);
     return false;
   }
-  closeWrite(): void {
-    this.asked.push("closeWrite");
-  }
   abort(error?: Error): void {
-    this.asked.push(`abort ${error?.message}`);
-  }
-  release(): void {
-    this.asked.push("release");
-  }
-  pause(): void {
-    this.asked.push("pause");
-  }
-  resume(): void {
-    this.asked.push("resume");
+    this.calls.push(`abort ${error?.message}`);
   }
 }
 
@@ -44,7 +27,7 @@ describe("WrappedStream", () => {
     stream.closeWrite();
     stream.release();
     stream.abort(new Error("why"));
-    assert.deepEqual(inner.asked, ["write 3", "pause", "resume", "closeWrite", "release", "abort why"]);
+    assert.deepEqual(inner.calls, ["write 3", "pause", "resume", "closeWrite", "release", "abort why"]);
     assert.equal(stream.bufferedBytes, 7);
   });
 
@@ -67,11 +50,11 @@ describe("WrappedStream", () => {
       close: (error) => heard.push(`${name} close ${error?.message}`),
     });
     stream.attach(handler("first"));
-    inner.handler!.data(new Uint8Array(2));
+    inner.handler.data(new Uint8Array(2));
     stream.attach(handler("second"));
-    inner.handler!.drain();
-    inner.handler!.end();
-    inner.handler!.close(new Error("why"));
+    inner.handler.drain();
+    inner.handler.end();
+    inner.handler.close(new Error("why"));
     assert.deepEqual(heard, ["first data 2", "second drain", "second end", "second close why"]);
   });
 });
@@ -82,10 +65,10 @@ describe("CountedStream", () => {
     const order: string[] = [];
     const stream = new CountedStream(inner, (error) => order.push(`over ${error?.message}`));
     stream.attach({ data() {}, end() {}, drain() {}, close: () => order.push("close") });
-    inner.handler!.data(new Uint8Array(5));
-    inner.handler!.data(new Uint8Array(6));
+    inner.handler.data(new Uint8Array(5));
+    inner.handler.data(new Uint8Array(6));
     stream.write(new Uint8Array(4));
-    inner.handler!.close(new Error("why"));
+    inner.handler.close(new Error("why"));
     assert.deepEqual([stream.bytesIn, stream.bytesOut], [11, 4]);
     assert.deepEqual(order, ["over why", "close"]);
   });

@@ -267,3 +267,14 @@ function patternBlock(seed: number, at: number, length: number): Buffer {
   }
   return block.subarray(0, length);
 }
+
+/** Whether a port of this machine accepts connections. */
+export async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, "127.0.0.1");
+  const accepted = await new Promise<boolean>((resolve) => {
+    socket.once("connect", () => resolve(true));
+    socket.once("error", () => resolve(false));
+  });
+  socket.destroy();
+  return accepted;
+}

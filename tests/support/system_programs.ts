@@ -6,9 +6,9 @@
  */
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
-import { connect } from "node:net";
 import { delimiter, join } from "node:path";
 import process from "node:process";
+import { accepts } from "./plain_peer.ts";
 import { until } from "./until.ts";
 import { exists, isCi, madeOnce, output } from "./made_once.ts";
 
@@ -41,13 +41,7 @@ export async function findProgram(name: SystemProgram): Promise<string | undefin
 export async function untilListening(child: ChildProcess, port: number, wrote: () => string): Promise<void> {
   await until(async () => {
     assert.equal(child.exitCode, null, `the program doesn't listen: ${wrote()}`);
-    const socket = connect(port, "127.0.0.1");
-    const listens = await new Promise<boolean>((resolve) => {
-      socket.once("connect", () => resolve(true));
-      socket.once("error", () => resolve(false));
-    });
-    socket.destroy();
-    return listens;
+    return await accepts(port);
   });
 }
 

@@ -3,43 +3,26 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../../src/protocol/mux/heartbeat.ts";
-import type { Bytes, ByteStream, ByteStreamHandler } from "../../src/runtime/port.ts";
+import type { Bytes } from "../../src/bytes/bytes.ts";
 import { idleTicks, Splice, splice, type SpliceOptions } from "../../src/transport/splice.ts";
 import { VirtualTime } from "../../src/runtime/memory/memory_time.ts";
+import { RecordedStream } from "../support/recorded_stream.ts";
 import { pattern } from "../support/seeded.ts";
 
-class Fake implements ByteStream {
-  handler!: ByteStreamHandler;
-  readonly calls: string[] = [];
+class Fake extends RecordedStream {
   written = 0;
   probed = 0;
-  bufferedBytes = 0;
   goesOn = true;
   peerPaused = false;
   aborted: Error | undefined;
 
-  attach(handler: ByteStreamHandler): void {
-    this.handler = handler;
-  }
   write(chunk: Bytes): boolean {
     this.written += chunk.length;
     return this.goesOn;
   }
-  closeWrite(): void {
-    this.calls.push("closeWrite");
-  }
   abort(error?: Error): void {
     this.calls.push("abort");
     this.aborted = error;
-  }
-  release(): void {
-    this.calls.push("release");
-  }
-  pause(): void {
-    this.calls.push("pause");
-  }
-  resume(): void {
-    this.calls.push("resume");
   }
   keepAlive(): void {
     this.probed++;

@@ -175,7 +175,6 @@ class PoolAttempt implements TargetAttempt, ConnectHandler {
   }
 
   start(): TargetAttempt {
-    this.#startedMs = this.#runtime.clock.nowMs();
     if (!this.#tryNext()) this.#giveUpSoon();
     return this;
   }
@@ -208,7 +207,6 @@ class PoolAttempt implements TargetAttempt, ConnectHandler {
     this.#target = undefined;
     this.#pool.report(target, error);
     (this.#failures ??= []).push(dialFault(endpointText(target.endpoint), error));
-    this.#startedMs = this.#runtime.clock.nowMs();
     if (!this.#tryNext()) this.#giveUp();
   }
 
@@ -217,6 +215,7 @@ class PoolAttempt implements TargetAttempt, ConnectHandler {
       const target = this.#candidates[this.#next++]!;
       if (target.protocol === "files") continue;
       this.#target = target;
+      this.#startedMs = this.#runtime.clock.nowMs();
       this.#connecting = this.#runtime.connect(this.#optionsOf(target), this);
       return true;
     }

@@ -8,42 +8,28 @@ import { SallyportError } from "../../../src/errors.ts";
 import type { ByteStreamHandler } from "../../../src/runtime/port.ts";
 import type { SessionStream } from "../../../src/transport/port.ts";
 import { clientHello } from "../../support/client_hello.ts";
+import { RecordedStream } from "../../support/recorded_stream.ts";
 
 const NAME = "home.example.org";
 const HELLO: Bytes = new Uint8Array(clientHello(NAME));
 const MORE: Bytes = new TextEncoder().encode("and more");
 
 /** A session's stream whose events the test causes. */
-class Inner implements SessionStream {
+class Inner extends RecordedStream implements SessionStream {
   readonly caller = { address: "192.0.2.7", port: 5 };
   readonly peerPaused = true;
-  readonly bufferedBytes = 0;
-  readonly calls: string[] = [];
-  handler!: ByteStreamHandler;
 
-  attach(handler: ByteStreamHandler): void {
+  override attach(handler: ByteStreamHandler): void {
     this.calls.push("attach");
-    this.handler = handler;
+    super.attach(handler);
   }
   write(chunk: Bytes): boolean {
     this.calls.push(`write ${chunk.length}`);
     return false;
   }
-  closeWrite(): void {
-    this.calls.push("closeWrite");
-  }
   abort(error?: Error): void {
     this.calls.push(`abort ${error?.message ?? ""}`);
     queueMicrotask(() => this.handler.close(error));
-  }
-  release(): void {
-    this.calls.push("release");
-  }
-  pause(): void {
-    this.calls.push("pause");
-  }
-  resume(): void {
-    this.calls.push("resume");
   }
 }
 
