@@ -1,6 +1,11 @@
 /** A byte buffer that is not shared memory, as the native calls of both runtimes want it. */
 export type Bytes = Uint8Array<ArrayBuffer>;
 
+/** A view of `bytes` from `from` to `to`: the array itself if that is all of it, since each view is an object. */
+export function part(bytes: Bytes, from: number, to: number = bytes.length): Bytes {
+  return from === 0 && to === bytes.length ? bytes : bytes.subarray(from, to);
+}
+
 /** Concatenates the parts, into a new buffer. */
 export function concat(parts: readonly Uint8Array[]): Bytes {
   const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));

@@ -3,16 +3,15 @@
  *
  * @module
  */
-import { BLOCK_BYTES, BLOCK_MIN_BYTES, type BlockPool } from "./block_pool.ts";
-import type { Bytes } from "./bytes.ts";
+import { Block, BLOCK_BYTES, BLOCK_MIN_BYTES, type BlockPool } from "./block_pool.ts";
+import { type Bytes, part } from "./bytes.ts";
 
 /** A FIFO of blocks that grow with the traffic; an empty queue holds none. */
 export class ChunkQueue {
   readonly #pool: BlockPool | undefined;
-  #blocks: Bytes[] = [];
-  /** Where the first block's unread bytes begin, and where the last block's written bytes end. */
-  #readAt = 0;
-  #writtenTo = 0;
+  /** All but the last are full. */
+  #first: Block | undefined;
+  #last: Block | undefined;
   #byteLength = 0;
 
   /** @param pool source of full-size blocks, to which they are returned. */
@@ -29,16 +28,14 @@ export class ChunkQueue {
   push(chunk: Bytes): void {
     let from = 0;
     while (from < chunk.length) {
-      let last = this.#blocks.at(-1);
-      if (last === undefined || this.#writtenTo === last.length) {
-        const left = chunk.length - from;
-        last = this.#makeBlock(Math.max(left, this.#byteLength));
-        this.#blocks.push(last);
-        this.#writtenTo = 0;
+      const left = chunk.length - from;
+      let last = this.#last;
+      if (last === undefined || last.writtenTo === last.bytes.length) {
+        last = this.#append(Math.max(left, this.#byteLength));
       }
-      const length = Math.min(last.length - this.#writtenTo, chunk.length - from);
-      last.set(chunk.subarray(from, from + length), this.#writtenTo);
-      this.#writtenTo += length;
+      const length = Math.min(last.bytes.length - last.writtenTo, left);
+      last.bytes.set(part(chunk, from, from + length), last.writtenTo);
+      last.writtenTo += length;
       this.#byteLength += length;
       from += length;
     }
@@ -46,29 +43,24 @@ export class ChunkQueue {
 
   /** A view of the first contiguous bytes; empty if the queue is. Valid until the next call. */
   peek(): Bytes {
-    const first = this.#blocks[0];
-    if (first === undefined) return EMPTY;
-    return first.subarray(this.#readAt, this.#blocks.length === 1 ? this.#writtenTo : first.length);
+    const first = this.#first;
+    return first === undefined ? EMPTY : part(first.bytes, first.readAt, first.writtenTo);
   }
 
   /** Removes the first `byteLength` bytes. */
   drop(byteLength: number): void {
     let left = Math.min(byteLength, this.#byteLength);
     this.#byteLength -= left;
-    if (this.#byteLength === 0) {
-      for (const block of this.#blocks) this.#pool?.give(block);
-      return this.#empty();
-    }
     while (left > 0) {
-      const inFirst = this.#blocks[0].length - this.#readAt;
+      const first = this.#first!;
+      const inFirst = first.writtenTo - first.readAt;
       if (left < inFirst) {
-        this.#readAt += left;
+        first.readAt += left;
         return;
       }
       left -= inFirst;
-      const block = this.#blocks.shift()!;
-      this.#pool?.give(block);
-      this.#readAt = 0;
+      this.#shift(first);
+      this.#pool?.give(first);
     }
   }
 
@@ -78,31 +70,34 @@ export class ChunkQueue {
     while (left > 0) {
       const piece = this.peek();
       const length = Math.min(piece.length, left);
-      target.set(length === piece.length ? piece : piece.subarray(0, length), at + byteLength - left);
+      target.set(part(piece, 0, length), at + byteLength - left);
       this.drop(length);
       left -= length;
     }
   }
 
-  #makeBlock(wantedBytes: number): Bytes {
-    return this.#pool?.take(wantedBytes) ??
-      new Uint8Array(Math.min(Math.max(BLOCK_MIN_BYTES, wantedBytes), BLOCK_BYTES));
-  }
-
   /** Removes everything. The first block isn't reused: someone may still be reading the view from {@link peek}. */
   clear(): void {
-    const first = this.#blocks.shift();
+    const first = this.#first;
     if (first === undefined) return;
+    this.#shift(first);
     this.#pool?.drop(first);
-    for (const block of this.#blocks) this.#pool?.give(block);
-    this.#empty();
+    this.#byteLength -= first.writtenTo - first.readAt;
+    this.drop(this.#byteLength);
   }
 
-  #empty(): void {
-    this.#blocks = [];
-    this.#readAt = 0;
-    this.#writtenTo = 0;
-    this.#byteLength = 0;
+  #append(wantedBytes: number): Block {
+    const block = this.#pool?.take(wantedBytes) ??
+      new Block(Math.min(Math.max(BLOCK_MIN_BYTES, wantedBytes), BLOCK_BYTES));
+    if (this.#last === undefined) this.#first = block;
+    else this.#last.next = block;
+    this.#last = block;
+    return block;
+  }
+
+  #shift(first: Block): void {
+    this.#first = first.next;
+    if (this.#first === undefined) this.#last = undefined;
   }
 }
 

@@ -31,10 +31,10 @@ export class Slab {
     return slab.subarray(this.#used, this.#used += byteLength);
   }
 
-  /** A copy of `bytes`. */
-  copy(bytes: Bytes): Bytes {
-    const copy = this.take(bytes.length);
-    copy.set(bytes);
+  /** A copy of the first `byteLength` of `bytes`, which are few. */
+  copy(bytes: Bytes, byteLength: number = bytes.length): Bytes {
+    const copy = this.take(byteLength);
+    for (let i = 0; i < byteLength; i++) copy[i] = bytes[i]!;
     return copy;
   }
 }

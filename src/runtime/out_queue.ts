@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, part } from "../bytes/bytes.ts";
 import { MemoryBudget } from "../bytes/memory_budget.ts";
 
 const KiB = 1024;
@@ -129,10 +129,7 @@ export class OutQueue {
         this.#blocks.push(tail);
       }
       const take = Math.min(chunk.length - offset, tail.buffer.length - tail.end);
-      tail.buffer.set(
-        offset === 0 && take === chunk.length ? chunk : chunk.subarray(offset, offset + take),
-        tail.end,
-      );
+      tail.buffer.set(part(chunk, offset, offset + take), tail.end);
       tail.end += take;
       offset += take;
     }

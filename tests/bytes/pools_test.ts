@@ -26,7 +26,7 @@ describe("BlockPool", () => {
     ]] as const;
     for (const [wanted, got] of sizes) {
       const block = pool.take(wanted);
-      assert.equal(block.length, got);
+      assert.equal(block.bytes.length, got);
       assert.equal(pool.memory.heldBytes, got);
       pool.give(block);
       assert.equal(pool.memory.heldBytes, 0);
@@ -37,11 +37,20 @@ describe("BlockPool", () => {
     }
   });
 
+  it("gives a block again as if it were new, but for the bytes in it", () => {
+    const pool = new BlockPool();
+    const block = pool.take(1);
+    Object.assign(block, { readAt: 3, writtenTo: 7, next: pool.take(1) });
+    pool.give(block);
+    const { readAt, writtenTo, next } = pool.take(1);
+    assert.deepEqual([readAt, writtenTo, next], [0, 0, undefined]);
+  });
+
   it("frees what it doesn't keep, at once: a collector would let megabytes pile up", () => {
     const pool = new BlockPool();
     const blocks = Array.from({ length: 1_000 }, () => pool.take());
     for (const block of blocks) pool.give(block);
-    const left = blocks.filter(({ length }) => length > 0);
+    const left = blocks.filter(({ bytes }) => bytes.length > 0);
     assert.ok(left.length > 10 && left.length < 100, `${left.length} blocks are kept`);
     assert.ok(left.includes(pool.take()));
   });

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { part } from "../../bytes/bytes.ts";
 import type { ClosePace, PacedClose } from "../close_pace.ts";
 import { BUFFER_SIZES } from "../out_queue.ts";
 import { type Address, type Bytes, type Conn, KEEP_ALIVE_MS } from "../port.ts";
@@ -84,8 +85,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn, Pace
     if (count === null) return null;
     this.#count = count;
     this.#waitedMs += Date.now();
-    const buffer = this.#readBuffer!;
-    return count === buffer.length ? buffer : buffer.subarray(0, count);
+    return part(this.#readBuffer!, 0, count);
   }
 
   protected writeBelow(bytes: Bytes): Promise<number> {

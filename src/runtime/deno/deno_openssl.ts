@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { part } from "../../bytes/bytes.ts";
 import type { Aead, AeadName } from "../../crypto/aead.ts";
 import type { CbcContext, CbcLibrary } from "../../crypto/cbc_cipher.ts";
 import { NO_SYSTEM_CIPHERS, type SystemCiphers } from "../../crypto/system_ciphers.ts";
@@ -147,7 +148,7 @@ class OpensslChain implements CbcContext {
     const size = blocks.length;
     if (size % BLOCK_BYTES !== 0) throw new TypeError("the input isn't whole blocks");
     if (this.#out.length < size) this.#out = new Uint8Array(size);
-    const out = this.#out.length === size ? this.#out : this.#out.subarray(0, size);
+    const out = part(this.#out, 0, size);
     this.#engine.go(this, blocks, out);
     return out;
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { part } from "../../bytes/bytes.ts";
 import type { SallyportError } from "../../errors.ts";
 import type { Direction, MemoryLink } from "./memory_link.ts";
 import type { Address, Bytes, Clock, Conn } from "../port.ts";
@@ -91,7 +92,7 @@ export class MemoryConn extends StreamBase implements Conn {
       const room = this.#link.settings.windowBytes - this.#unacknowledged;
       const first = this.#out[0];
       if (first === undefined || room <= 0) break;
-      const piece = first.length <= room ? first : first.subarray(0, room);
+      const piece = part(first, 0, Math.min(first.length, room));
       if (piece === first) this.#out.shift();
       else this.#out[0] = first.subarray(room);
       this.#outBytes -= piece.length;

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, part } from "../../bytes/bytes.ts";
 import type { CreditSink, FrameChannel } from "../../protocol/mux/credit/channel.ts";
 import { CREDIT_SESSION_FIRST_BYTES } from "../../protocol/mux/credit/windows.ts";
 import type { MuxClock } from "../../protocol/mux/host.ts";
@@ -157,7 +157,7 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
     while (from < chunk.length && !stream.lane.blocked) {
       const size = this.#allowed(stream, chunk.length - from);
       if (size === 0) break;
-      stream.lane.sendData(chunk.subarray(from, from + size));
+      stream.lane.sendData(part(chunk, from, from + size));
       from += size;
       this.#spend(stream, size);
     }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, part } from "../../bytes/bytes.ts";
 import { CreditReceiver } from "../../protocol/mux/credit/receiver.ts";
 import type { CreditStream } from "../../protocol/mux/credit/stream.ts";
 import type { MuxClock } from "../../protocol/mux/host.ts";
@@ -119,7 +119,7 @@ export class FramedQuicStream implements ByteStreamHandler {
     for (let left = size; left > 0;) {
       const piece = stream.outgoing.peek();
       const length = Math.min(piece.length, left);
-      this.#write(length === piece.length ? piece : piece.subarray(0, length));
+      this.#write(part(piece, 0, length));
       stream.outgoing.drop(length);
       left -= length;
     }

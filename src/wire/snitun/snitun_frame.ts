@@ -51,7 +51,7 @@ export function newChannelId(random: Filler, slab = new Slab(CHANNEL_ID_BYTES)):
 
 /** A copy of the channel id in a decrypted header. */
 export function channelIdOf(header: Bytes, slab = new Slab(CHANNEL_ID_BYTES)): Bytes {
-  return slab.copy(header.subarray(0, CHANNEL_ID_BYTES));
+  return slab.copy(header, CHANNEL_ID_BYTES);
 }
 
 /** Writes a header at `offset`; `extra` has {@link EXTRA_BYTES} bytes. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 
 const FIRST_BYTES = 8 * 1024;
@@ -43,7 +43,7 @@ export class ByteRing {
     const bytes = this.#bytes!;
     const at = offset % bytes.length;
     const first = Math.min(data.length, bytes.length - at);
-    bytes.set(first === data.length ? data : data.subarray(0, first), at);
+    bytes.set(part(data, 0, first), at);
     if (first < data.length) bytes.set(data.subarray(first), 0);
   }
 

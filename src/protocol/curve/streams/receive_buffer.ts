@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import { RangeSet } from "../range_set.ts";
 import { ByteRing } from "./byte_ring.ts";
@@ -60,7 +60,7 @@ export class ReceiveBuffer {
     if (start < this.#base) start = this.#base;
     if (start >= end || this.#held.covers(start, end)) return false;
     this.#ring.reserve(this.#base, end - this.#base);
-    this.#ring.put(start, start === offset ? data : data.subarray(start - offset));
+    this.#ring.put(start, part(data, start - offset));
     this.#held.add(start, end);
     return true;
   }

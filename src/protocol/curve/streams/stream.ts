@@ -4,7 +4,7 @@
  * @module
  */
 import { type ErrorCode, errorCode, InternalError, internalError, SallyportError } from "../../../errors.ts";
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ByteStream, ByteStreamHandler } from "../../../runtime/port.ts";
 import { codeOfWire, wireCode } from "../../../wire/curve/error_number.ts";
@@ -273,7 +273,7 @@ export class CurveStream implements OwnedStream {
     if (this.#discarding) return this.#discard();
     if (this.#flowing && this.#in.empty && offset <= this.#in.offset) {
       if (end > this.#in.offset) {
-        const fresh = offset === this.#in.offset ? data : data.subarray(this.#in.offset - offset);
+        const fresh = part(data, this.#in.offset - offset);
         this.#in.skip(fresh.length);
         this.#deliver(fresh);
       }

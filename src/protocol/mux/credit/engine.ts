@@ -6,7 +6,7 @@
  * @module
  */
 import type { BlockPool } from "../../../bytes/block_pool.ts";
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import type { Role } from "../../../crypto/header_cipher.ts";
 import { type ErrorCode, errorCode, SallyportError } from "../../../errors.ts";
 import {
@@ -170,7 +170,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     const sent = chunk.length >= DIRECT_MIN_BYTES ? this.sender.direct(stream, chunk) : 0;
     this.bytesSent += sent;
     if (sent < chunk.length) {
-      if (!this.sending.queue(stream, chunk.subarray(sent))) {
+      if (!this.sending.queue(stream, part(chunk, sent))) {
         this.#refuse(
           stream,
           "stream_overflow",

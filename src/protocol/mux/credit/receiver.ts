@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import {
   checkCreditHeader,
   CONTROL_MAX_BYTES,
@@ -48,7 +48,7 @@ export class CreditReceiver<Stream> {
       if (this.#left > 0) {
         const length = Math.min(this.#left, end - at);
         this.#left -= length;
-        if (this.#target !== undefined) this.#sink.data(this.#target, chunk.subarray(at, at + length));
+        if (this.#target !== undefined) this.#sink.data(this.#target, part(chunk, at, at + length));
         at += length;
       } else if (this.#sink.tired === true) {
         return at;
@@ -76,7 +76,7 @@ export class CreditReceiver<Stream> {
   #part(chunk: Bytes, at: number): number {
     this.#partial ??= new Uint8Array(CREDIT_HEADER_BYTES + CONTROL_MAX_BYTES);
     const length = Math.min(this.#needed - this.#filled, chunk.length - at);
-    this.#partial.set(chunk.subarray(at, at + length), this.#filled);
+    this.#partial.set(part(chunk, at, at + length), this.#filled);
     this.#filled += length;
     if (this.#filled === this.#needed) {
       const unit = this.#partial.subarray(0, this.#needed);

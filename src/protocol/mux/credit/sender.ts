@@ -5,7 +5,7 @@
  * @module
  */
 import { BlockPool } from "../../../bytes/block_pool.ts";
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { Filler } from "../../../wire/snitun/snitun_frame.ts";
 import {
@@ -187,7 +187,7 @@ export class CreditSender implements FrameChannel<number> {
     while (from < chunk.length && !this.held && stream.sendCredit > 0) {
       const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES, stream.sendCredit, this.#credit);
       this.#header(CreditFrame.DATA, size, stream);
-      this.#wire.set(chunk.subarray(from, from + size), this.#at);
+      this.#wire.set(part(chunk, from, from + size), this.#at);
       this.#at += size;
       from += size;
       this.#count(stream, size);

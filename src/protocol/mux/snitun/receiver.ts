@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import type { Opener } from "../../../crypto/header_cipher.ts";
 import {
   checkHeader,
@@ -57,7 +57,7 @@ export class FrameReceiver {
       if (this.#dataLeft > 0) {
         const length = Math.min(this.#dataLeft, end - at);
         this.#dataLeft -= length;
-        if (this.#target !== undefined) this.#sink.data(this.#target, chunk.subarray(at, at + length));
+        if (this.#target !== undefined) this.#sink.data(this.#target, part(chunk, at, at + length));
         at += length;
         continue;
       }
@@ -68,10 +68,10 @@ export class FrameReceiver {
       const missing = needed - this.#filled;
       const length = Math.min(missing, end - at);
       if (this.#filled === 0 && length === needed) {
-        this.#unit(chunk.subarray(at, at + length));
+        this.#unit(part(chunk, at, at + length));
       } else {
         this.#partial ??= new Uint8Array(needed);
-        this.#partial.set(chunk.subarray(at, at + length), this.#filled);
+        this.#partial.set(part(chunk, at, at + length), this.#filled);
         this.#filled += length;
         if (length === missing) {
           const unit = this.#partial;

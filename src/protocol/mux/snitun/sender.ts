@@ -5,7 +5,7 @@
  * @module
  */
 import { BlockPool } from "../../../bytes/block_pool.ts";
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import { Slab } from "../../../bytes/slab.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { Sealer } from "../../../crypto/header_cipher.ts";
@@ -188,7 +188,7 @@ export class FrameSender {
         continue;
       }
       this.#header(stream.id, FrameType.DATA, size, undefined);
-      wire.set(chunk.subarray(from, from + size), this.#at);
+      wire.set(part(chunk, from, from + size), this.#at);
       this.#at += size;
       from += size;
       this.#count(stream, size);

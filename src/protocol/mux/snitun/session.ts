@@ -9,7 +9,7 @@ import type { Caller, Multiplexer, MuxHost } from "../host.ts";
 import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
 import { DEFAULT_QUEUE_LIMITS, type QueueLimits, STREAMS_PER_SESSION_MAX } from "../queue_limits.ts";
 import type { BlockPool } from "../../../bytes/block_pool.ts";
-import type { Bytes } from "../../../bytes/bytes.ts";
+import { type Bytes, part } from "../../../bytes/bytes.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import {
   channelIdOf,
@@ -204,7 +204,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
       this.bytesSent += sent;
     }
     if (sent < chunk.length) {
-      if (!this.sending.queue(stream, chunk.subarray(sent))) {
+      if (!this.sending.queue(stream, part(chunk, sent))) {
         this.drop(
           stream,
           "stream_overflow",
