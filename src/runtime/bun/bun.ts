@@ -127,6 +127,7 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
       allowHalfOpen: true,
       data: {
         shared,
+        accepted: true,
         accept(conn) {
           // Bun accepts every connection while it listens: excess ones are reset.
           if (shared.descriptors.accepted()) return options.accept(conn);

@@ -15,6 +15,7 @@ import {
   EXTRA_BYTES,
   FrameType,
   HEADER_BYTES,
+  NEW_MAX_PAYLOAD_BYTES,
   writeHeader,
 } from "../../../wire/snitun/snitun_frame.ts";
 import { Flight } from "./flight.ts";
@@ -25,8 +26,10 @@ import type { MuxStream } from "./stream.ts";
 import { FRAME_MAX_SEND_BYTES } from "../queue_limits.ts";
 import { CONTROL_FRAMES_QUEUED_MAX } from "../session_core.ts";
 
-/** Headers encrypted in one go. */
+/** Headers encrypted in one go, each perhaps with a NEW payload. */
 const BATCH = 16;
+/** Everything encrypted is a multiple of this. */
+const BLOCK_BYTES = 16;
 const MAX_OVERHEAD_BYTES = 28;
 /** Shared by all senders without a control frame; never written to. */
 const NOTHING: ControlFrame[] = [];
@@ -38,14 +41,16 @@ const NOTHING: ControlFrame[] = [];
 export class SendScratch {
   /** Output buffer with room for two full frames, so that a write is worth its system call. */
   readonly wire: Bytes = new Uint8Array(2 * (FRAME_MAX_SEND_BYTES + HEADER_BYTES + MAX_OVERHEAD_BYTES));
-  /** Plaintext headers, one after another, and the position of each in `wire`. */
-  readonly headers: Bytes = new Uint8Array(BATCH * HEADER_BYTES);
-  /** Views of the first 1, 2, … of them. */
-  readonly firstHeaders: readonly Bytes[] = Array.from(
-    { length: BATCH + 1 },
-    (_, count) => this.headers.subarray(0, count * HEADER_BYTES),
+  /** What is to be encrypted together, one after another. */
+  readonly plain: Bytes = new Uint8Array(BATCH * (HEADER_BYTES + NEW_MAX_PAYLOAD_BYTES));
+  /** Views of its first 0, 1, 2, … blocks. */
+  readonly plainBlocks: readonly Bytes[] = Array.from(
+    { length: this.plain.length / BLOCK_BYTES + 1 },
+    (_, count) => this.plain.subarray(0, count * BLOCK_BYTES),
   );
+  /** Where each header goes in `wire`, and how long it is once encrypted, with a payload that goes with it. */
   readonly places = new Int32Array(BATCH);
+  readonly lengths = new Int32Array(BATCH);
   /** Blocks for the streams' queues. */
   readonly blocks: BlockPool;
   /** Random bytes for ids and for the unused bytes of headers. */
@@ -100,12 +105,15 @@ export class FrameSender {
   readonly #host: MuxHost;
   readonly #events: SenderEvents;
   readonly #headerBytes: number;
+  /** What is encrypted by itself: a header, or with aes-cbc, which is one chain, each block. */
+  readonly #unitBytes: number;
   #control: ControlFrame[] = NOTHING;
   readonly #small = new Ring<MuxStream>();
   readonly #bulk = new Ring<MuxStream>();
-  /** End of the data in the scratch buffer, and how many of its headers are still unencrypted. */
+  /** End of the data in the scratch buffer, how many of its headers are still unencrypted, and their bytes. */
   #at = 0;
   #batched = 0;
+  #plainBytes = 0;
 
   /** Bytes in flight to the peer. */
   readonly flight = new Flight();
@@ -118,6 +126,7 @@ export class FrameSender {
     this.#scratch = scratch;
     this.#events = events;
     this.#headerBytes = HEADER_BYTES + sealer.overheadBytes;
+    this.#unitBytes = sealer.overheadBytes === 0 ? BLOCK_BYTES : HEADER_BYTES;
   }
 
   /** Whether data has to wait: for the connection, or for the peer to read the bytes in flight. */
@@ -306,37 +315,42 @@ export class FrameSender {
   /** Reserves space for the header, which is encrypted with the others of its batch. */
   #header(id: Bytes, type: number, size: number, extra: Bytes | undefined): void {
     if (this.#batched === BATCH) this.#sealBatch();
-    writeHeader(
-      this.#scratch.headers,
-      this.#batched * HEADER_BYTES,
-      id,
-      type,
-      size,
-      extra ?? this.#scratch.randomExtra(),
-    );
-    this.#scratch.places[this.#batched++] = this.#at;
+    const { plain, places, lengths } = this.#scratch;
+    writeHeader(plain, this.#plainBytes, id, type, size, extra ?? this.#scratch.randomExtra());
+    this.#plainBytes += HEADER_BYTES;
+    places[this.#batched] = this.#at;
+    lengths[this.#batched++] = this.#headerBytes;
     this.#at += this.#headerBytes;
   }
 
-  /** A separate unit, sealed in cipher order after the preceding headers. */
+  /** A separate unit, right behind its header. */
   #sealedPayload(payload: Bytes): void {
+    const { plain, wire, lengths } = this.#scratch;
+    if (this.#unitBytes === BLOCK_BYTES) {
+      plain.set(payload, this.#plainBytes);
+      this.#plainBytes += payload.length;
+      lengths[this.#batched - 1]! += payload.length;
+      this.#at += payload.length;
+      return;
+    }
     this.#sealBatch();
     const sealed = this.#sealer.seal(payload, payload.length);
-    this.#scratch.wire.set(sealed, this.#at);
+    wire.set(sealed, this.#at);
     this.#at += sealed.length;
   }
 
   #sealBatch(): void {
-    if (this.#batched === 0) return;
-    const { wire, firstHeaders, places } = this.#scratch;
-    const sealed = this.#sealer.seal(firstHeaders[this.#batched]!, HEADER_BYTES);
-    if (this.#batched === 1) wire.set(sealed, places[0]);
-    else {
-      for (let i = 0; i < this.#batched; i++) {
-        wire.set(sealed.subarray(i * this.#headerBytes, (i + 1) * this.#headerBytes), places[i]);
-      }
+    const count = this.#batched;
+    if (count === 0) return;
+    const { wire, plainBlocks, places, lengths } = this.#scratch;
+    const sealed = this.#sealer.seal(plainBlocks[this.#plainBytes / BLOCK_BYTES]!, this.#unitBytes);
+    this.#batched = this.#plainBytes = 0;
+    if (count === 1) return wire.set(sealed, places[0]);
+    let from = 0;
+    for (let i = 0; i < count; i++) {
+      // They are short, so a loop costs less than a view of each.
+      for (let to = places[i]!, end = to + lengths[i]!; to < end; to++) wire[to] = sealed[from++]!;
     }
-    this.#batched = 0;
   }
 
   #write(): void {
