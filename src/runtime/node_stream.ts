@@ -35,6 +35,8 @@ interface NodeStreamOptions {
   destroy?(hard: boolean): void;
   /** Translates the underlying stream's error. Defaults to passing it on. */
   failure?(error: Error): Error;
+  /** How long it waits for its peer's end once it is released and everything is written. Defaults to `LINGER_MS`. */
+  readonly lingerMs?: number;
 }
 
 /** The adapted stream; takes ownership of the given one. */
@@ -131,6 +133,10 @@ export class NodeStream extends StreamBase {
       this.writingDone();
       this.#maybeOver();
     });
+  }
+
+  protected override get lingerMs(): number {
+    return this.#options.lingerMs ?? super.lingerMs;
   }
 
   protected override destroy(hard: boolean): void {

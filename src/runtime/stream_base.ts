@@ -36,6 +36,10 @@ export abstract class StreamBase implements ByteStream {
   abstract readonly bufferedBytes: number;
   /** Clock for the linger timeout. */
   protected abstract readonly clock: Clock;
+  /** How long a released stream waits for its peer's end once everything is written. */
+  protected get lingerMs(): number {
+    return LINGER_MS;
+  }
   /** Receives exceptions thrown by handlers. */
   protected abstract readonly faults: Faults;
   /**
@@ -90,7 +94,7 @@ export abstract class StreamBase implements ByteStream {
     this.#released = true;
     this.closeWrite();
     if (this.dead) return;
-    this.#linger();
+    this.#linger(LINGER_MS);
     this.startFlow();
   }
 
@@ -106,13 +110,13 @@ export abstract class StreamBase implements ByteStream {
 
   /** FIN was sent, after everything written. */
   protected writingDone(): void {
-    if (this.#released) this.#linger();
+    if (this.#released) this.#linger(this.bufferedBytes === 0 ? this.lingerMs : LINGER_MS);
   }
 
-  #linger(): void {
+  #linger(waitMs: number): void {
     this.#lingerTimer?.cancel();
     this.#lingerBytes = this.bufferedBytes;
-    this.#lingerTimer = this.clock.after(LINGER_MS, () => this.#lingered());
+    this.#lingerTimer = this.clock.after(waitMs, () => this.#lingered());
   }
 
   #lingered(): void {
@@ -120,7 +124,7 @@ export abstract class StreamBase implements ByteStream {
     const left = this.bufferedBytes;
     // A slow reader gets more time as long as it reads.
     if (left !== this.#lingerBytes) {
-      this.#linger();
+      this.#linger(LINGER_MS);
       return;
     }
     this.dead = true;

@@ -1,5 +1,6 @@
 /** TLS over streams, by this runtime's own stack. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { connect as connectTcp } from "node:net";
 import { describe, it } from "node:test";
@@ -15,6 +16,7 @@ import {
 import { makeCertificate } from "../../../src/crypto/certificate.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
+import { type Clock, LINGER_MS } from "../../../src/runtime/port.ts";
 import { Faults } from "../../../src/runtime/shared.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { AlertDescription, decodeAlert } from "../../../src/wire/tls/tls_alert.ts";
@@ -34,12 +36,13 @@ const context = createSecureContext({ cert: identity.certificatePem, key: identi
 async function listen(
   choose: (hello: HelloFacts) => TlsAnswer | Promise<TlsAnswer>,
   accepted: Partial<AcceptOptions> = {},
+  clock: Clock = runtime.clock,
 ) {
   const failures: SallyportError[] = [];
   const failed = Promise.withResolvers<SallyportError>();
   const secured = Promise.withResolvers<string | undefined>();
   const closed = Promise.withResolvers<Error | undefined>();
-  const terminator = new TlsTerminator({ clock: runtime.clock, faults: new Faults(), choose });
+  const terminator = new TlsTerminator({ clock, faults: new Faults(), choose });
   const listener = await runtime.listen({
     host: "127.0.0.1",
     port: 0,
@@ -110,6 +113,41 @@ describe("TlsTerminator", () => {
       socket.destroy();
       stop();
     });
+  }
+
+  for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
+    it(
+      `ends without waiting for a visitor that stays, behind the last byte (${version})`,
+      { timeout },
+      async () => {
+        const closed = Promise.withResolvers<Error | undefined>();
+        // What would wait for the visitor's end waits for ever.
+        const clock: Clock = {
+          ...runtime.clock,
+          after: (delayMs, run) =>
+            delayMs === LINGER_MS ? { cancel() {} } : runtime.clock.after(delayMs, run),
+        };
+        const answer = new Uint8Array(3_000_000).map((_, index) => index % 251);
+        const { port, stop } = await listen(() => ({ context }), {
+          secured({ stream }) {
+            stream.attach({ data() {}, end() {}, drain() {}, close: (error) => closed.resolve(error) });
+            stream.write(answer);
+            stream.release();
+          },
+        }, clock);
+        const socket = visit(port, { minVersion: version, maxVersion: version, allowHalfOpen: true });
+        const errors: unknown[] = [];
+        socket.on("error", (error) => errors.push(error));
+        const received: Buffer[] = [];
+        socket.on("data", (chunk: Buffer) => void received.push(chunk));
+        await once(socket, "end");
+        assert.ok(Buffer.concat(received).equals(answer));
+        assert.deepEqual(errors, []);
+        assert.equal(await closed.promise, undefined);
+        socket.destroy();
+        stop();
+      },
+    );
   }
 
   it("sends what it was given, though the writer uses its buffer again at once", { timeout }, async () => {
