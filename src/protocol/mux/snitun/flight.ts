@@ -16,6 +16,11 @@ export const FLIGHT_MIN_BYTES = 96 * 1024;
 export const FLIGHT_MAX_BYTES = 32 * 1024 * 1024;
 /** The path's round trip is measured anew this often. */
 export const FLIGHT_PROBE_MS = 10_000;
+/**
+ * It is measured for at least this long: a pause at the other end, such as a collection of its memory, would otherwise be
+ * taken for the path, and the window would fill with milliseconds of bulk.
+ */
+const PROBE_MIN_MS = 20;
 /** A peer that answers no ping for this long is no longer waited for: TCP alone limits its bytes in flight. */
 export const FLIGHT_PATIENCE_MS = 1_000;
 
@@ -85,8 +90,9 @@ export class Flight {
   #startBytesPerMs = 0;
   #startRounds = 0;
   #roundEndBytes = 0;
-  /** While the round trip is probed: bytes sent before, whose marks waited behind our own queue. */
+  /** While the round trip is probed: bytes sent before, whose marks waited behind our own queue; and how long it lasts. */
   #probedFrom: number | undefined;
+  #probeEndsMs = 0;
   /** The peer doesn't answer: TCP alone limits the bytes in flight. */
   #blind = false;
 
@@ -206,11 +212,16 @@ export class Flight {
       // Our own queue hides the path's round trip, so it is drained now and then to measure again. The first mark had none.
       if (this.#seenBytes > 0) {
         this.#probedFrom = this.#sentBytes;
+        this.#probeEndsMs = nowMs + PROBE_MIN_MS;
         return;
       }
     }
     if (this.#probedFrom !== undefined) {
       if (mark.bytes <= this.#probedFrom) return;
+      if (nowMs < this.#probeEndsMs) {
+        this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
+        return;
+      }
       this.#probedFrom = undefined;
     }
     const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);

@@ -60,19 +60,24 @@ class Path {
   }
 }
 
-/** Drives a path of a fixed rate and delay as a greedy sender would; says the window and the standing queue. */
+/**
+ * Drives a path of a fixed rate and delay as a greedy sender would; says the window and the standing queue. In its pauses,
+ * which begin and end at these times, the other end answers nothing.
+ */
 function run(
   bytesPerMs: number,
   delayMs: number,
   seconds: number,
   polite = true,
   stepMs = 0.25,
+  pauses: readonly (readonly [number, number])[] = [],
 ): { windowBytes: number; sent: number } {
   const flight = new Flight();
   const pongs: { id: Bytes; atMs: number }[] = [];
   let freeAtMs = 0;
   let sent = 0;
   for (let nowMs = 0; nowMs < seconds * 1000; nowMs += stepMs) {
+    if (pauses.some(([from, to]) => nowMs >= from && nowMs < to)) continue;
     while (pongs.length > 0 && pongs[0].atMs <= nowMs) flight.pong(pongs.shift()!.id, nowMs);
     if (polite) flight.staySmall();
     while (!flight.full) {
@@ -182,6 +187,15 @@ describe("Flight", () => {
     const bulk = run(12_500, 10, seconds, false);
     assert.ok(bulk.windowBytes <= 4 * (2 * holds + FLIGHT_MIN_BYTES), `${bulk.windowBytes}`);
     assert.ok(bulk.sent > 0.95 * 12_500 * seconds * 1000, `${bulk.sent}`);
+  });
+
+  it("isn't misled by a pause of the other end while it measures the path", () => {
+    for (let afterMs = 0; afterMs <= 10; afterMs++) {
+      const from = FLIGHT_PROBE_MS + afterMs;
+      const seconds = (FLIGHT_PROBE_MS + 1_000) / 1000;
+      const { windowBytes } = run(900_000, 0.2, seconds, true, 0.2, [[from, from + 8]]);
+      assert.ok(windowBytes < 1_000_000, `a pause ${afterMs} ms after it has begun: ${windowBytes}`);
+    }
   });
 
   it("goes on where no pong comes, and takes a late one for what it is", () => {
