@@ -16,6 +16,12 @@ import type { TlsIntake } from "./tls_intake.ts";
 /** Smallest of the pool's sizes that is worth a buffer of the pool; an index of `BUFFER_SIZES`. */
 const POOLED_MIN_SIZE = 2;
 
+/**
+ * How long a finished stream with a carrier waits for its peer's end, which one that has left without a word never sends.
+ * The carrier delivers what was written, so a TLS stack only needs the time to pass on its close_notify.
+ */
+export const CARRIED_LINGER_MS = 250;
+
 /** Options of {@link NodeStream}. */
 interface NodeStreamOptions {
   readonly clock: Clock;
@@ -35,8 +41,6 @@ interface NodeStreamOptions {
   destroy?(hard: boolean): void;
   /** Translates the underlying stream's error. Defaults to passing it on. */
   failure?(error: Error): Error;
-  /** How long it waits for its peer's end once it is released and everything is written. Defaults to `LINGER_MS`. */
-  readonly lingerMs?: number;
 }
 
 /** The adapted stream; takes ownership of the given one. */
@@ -136,7 +140,7 @@ export class NodeStream extends StreamBase {
   }
 
   protected override get lingerMs(): number {
-    return this.#options.lingerMs ?? super.lingerMs;
+    return this.#options.carrier === undefined ? super.lingerMs : CARRIED_LINGER_MS;
   }
 
   protected override destroy(hard: boolean): void {

@@ -94,7 +94,7 @@ export abstract class StreamBase implements ByteStream {
     this.#released = true;
     this.closeWrite();
     if (this.dead) return;
-    this.#linger(LINGER_MS);
+    this.#linger();
     this.startFlow();
   }
 
@@ -110,10 +110,10 @@ export abstract class StreamBase implements ByteStream {
 
   /** FIN was sent, after everything written. */
   protected writingDone(): void {
-    if (this.#released) this.#linger(this.bufferedBytes === 0 ? this.lingerMs : LINGER_MS);
+    if (this.#released) this.#linger(this.bufferedBytes === 0 ? this.lingerMs : undefined);
   }
 
-  #linger(waitMs: number): void {
+  #linger(waitMs = LINGER_MS): void {
     this.#lingerTimer?.cancel();
     this.#lingerBytes = this.bufferedBytes;
     this.#lingerTimer = this.clock.after(waitMs, () => this.#lingered());
@@ -124,7 +124,7 @@ export abstract class StreamBase implements ByteStream {
     const left = this.bufferedBytes;
     // A slow reader gets more time as long as it reads.
     if (left !== this.#lingerBytes) {
-      this.#linger(LINGER_MS);
+      this.#linger();
       return;
     }
     this.dead = true;

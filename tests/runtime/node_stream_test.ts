@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
-import { PassThrough } from "node:stream";
+import { Duplex, PassThrough } from "node:stream";
 import { it } from "node:test";
 import { BulkPace } from "../../src/runtime/bulk_pace.ts";
-import { NodeStream } from "../../src/runtime/node_stream.ts";
+import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
+import { CARRIED_LINGER_MS, NodeStream } from "../../src/runtime/node_stream.ts";
+import { LINGER_MS } from "../../src/runtime/port.ts";
+import { Faults } from "../../src/runtime/shared.ts";
 import { makeShared } from "../support/runtime_shared.ts";
 import { until } from "../support/until.ts";
 
@@ -34,4 +37,26 @@ it("a stream with a pace reads on after each rest, and loses nothing", async () 
   assert.equal(received, CHUNKS * 16 * KiB);
   assert.ok(rested > 1, `${rested} rests`);
   stream.abort();
+});
+
+it("a finished stream waits for its peer's end, and not for long where a carrier delivers the rest", async () => {
+  for (const carrier of [undefined, new PassThrough()]) {
+    const network = createMemoryNetwork();
+    const silent = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+    const stream = new NodeStream(silent, {
+      ...{ clock: network.clock, faults: new Faults() },
+      ...carrier === undefined ? {} : { carrier },
+    });
+    let closed = false;
+    stream.attach({ data() {}, end() {}, drain() {}, close: () => void (closed = true) });
+    stream.write(new Uint8Array(10));
+    stream.release();
+    await until(() => silent.writableFinished);
+    await network.advance(CARRIED_LINGER_MS - 1);
+    assert.equal(closed, false);
+    await network.advance(1);
+    assert.equal(closed, carrier !== undefined);
+    await network.advance(LINGER_MS);
+    assert.equal(closed, true);
+  }
 });

@@ -23,11 +23,6 @@ import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 
 /** A visitor's TLS handshake, including its ClientHello, must be complete within this time. */
 export const TLS_HANDSHAKE_DEADLINE_MS = 15_000;
-/**
- * How long a finished stream waits for its visitor's end, which one that has left without a word never sends. The session
- * delivers what was written, so the TLS stack only needs the time to pass on its close_notify.
- */
-export const TLS_LINGER_MS = 250;
 /** The version in a ClientHello of TLS 1.2 or 1.3; both runtimes' stacks refuse older ones. */
 const TLS_1_2 = 0x0303;
 /** Concurrent handshakes in one agent; further visitors are refused. */
@@ -274,7 +269,6 @@ class Handshake implements ByteStreamHandler {
         carrier: duplex,
         pool: this.#pool,
         intake,
-        lingerMs: TLS_LINGER_MS,
         destroy: (hard) => {
           tls.destroy();
           if (hard) inner.abort();
