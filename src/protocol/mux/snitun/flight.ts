@@ -81,7 +81,8 @@ export class Flight {
   #marks: Mark[] = NO_MARKS;
   #bytesPerMs = 0;
   #leastRttMs = Infinity;
-  #probeAtMs = 0;
+  /** When the round trip was last begun to be measured. */
+  #probedAtMs = -Infinity;
   /** Since the last mark, the window or the connection was what limited the sender. */
   #limited = false;
   /** Until the rate stops growing, the window doubles. */
@@ -90,9 +91,8 @@ export class Flight {
   #startBytesPerMs = 0;
   #startRounds = 0;
   #roundEndBytes = 0;
-  /** While the round trip is probed: bytes sent before, whose marks waited behind our own queue; and how long it lasts. */
+  /** While the round trip is probed: bytes sent before, whose marks waited behind our own queue. */
   #probedFrom: number | undefined;
-  #probeEndsMs = 0;
   /** The peer doesn't answer: TCP alone limits the bytes in flight. */
   #blind = false;
 
@@ -206,26 +206,20 @@ export class Flight {
 
   #measure(mark: Mark, nowMs: number): void {
     const rttMs = nowMs - mark.atMs;
-    if (nowMs >= this.#probeAtMs) {
+    if (nowMs >= this.#probedAtMs + FLIGHT_PROBE_MS) {
       this.#leastRttMs = Infinity;
-      this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
+      this.#probedAtMs = nowMs;
       // Our own queue hides the path's round trip, so it is drained now and then to measure again. The first mark had none.
       if (this.#seenBytes > 0) {
         this.#probedFrom = this.#sentBytes;
-        this.#probeEndsMs = nowMs + PROBE_MIN_MS;
         return;
       }
     }
-    if (this.#probedFrom !== undefined) {
-      if (mark.bytes <= this.#probedFrom) return;
-      if (nowMs < this.#probeEndsMs) {
-        this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
-        return;
-      }
-      this.#probedFrom = undefined;
-    }
-    const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);
+    if (this.#probedFrom !== undefined && mark.bytes <= this.#probedFrom) return;
     this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
+    if (this.#probedFrom !== undefined && nowMs < this.#probedAtMs + PROBE_MIN_MS) return;
+    this.#probedFrom = undefined;
+    const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);
     const isLong = this.#leastRttMs >= LONG_PATH_MS;
     const kept = isLong && !mark.limited ? this.#bytesPerMs : this.#bytesPerMs * RATE_DECAY;
     this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, kept);
