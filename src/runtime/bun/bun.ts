@@ -127,10 +127,10 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
       allowHalfOpen: true,
       data: {
         shared,
-        accepted: true,
         accept(conn) {
-          // Bun accepts every connection while it listens: excess ones are reset.
-          if (shared.descriptors.accepted()) return options.accept(conn);
+          // One that the peer has reset has no address any more, so nobody could count it. And Bun accepts every
+          // connection while it listens: excess ones are reset.
+          if (conn.remote.host !== "" && shared.descriptors.accepted()) return options.accept(conn);
           conn.attach(IGNORE_STREAM);
           conn.abort();
         },

@@ -26,8 +26,6 @@ export interface NewSocket {
   readonly shared: Shared;
   /** The path of the dialled Unix socket; its connections have no other address. */
   readonly unixPath?: string | undefined;
-  /** A listener of addresses accepts it. */
-  readonly accepted?: boolean;
   /** Accepts the new connection; an exception aborts it. */
   accept(conn: BunConn): void;
   /** A dial has failed. */
@@ -306,8 +304,6 @@ export const socketHandlers: BunSocketHandler<SocketOwner> = Object.freeze({
   binaryType: "uint8array",
   open(socket: BunSocket<SocketOwner>) {
     const fresh = socket.data as NewSocket;
-    // One that the peer has reset has no address any more, so nobody could count it. Of a dialled one `close` follows.
-    if (fresh.accepted && socket.remoteAddress === undefined) return socket.terminate();
     // No setNoDelay: Bun sets TCP_NODELAY itself, and setting it again costs a system call per connection.
     const conn = new BunConn(socket, fresh.shared, fresh.unixPath);
     socket.data = conn;
