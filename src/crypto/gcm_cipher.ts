@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, part } from "../bytes/bytes.ts";
 import { type Aead, NodeAead } from "./aead.ts";
 import { SallyportError } from "../errors.ts";
 import type { Opener, Role, Sealer } from "./sealer.ts";
@@ -63,7 +63,7 @@ export class GcmSealer implements Sealer {
       const text = plain.subarray(unit * unitBytes, (unit + 1) * unitBytes);
       this.#aead.seal(text, out.subarray(boxAt, at + sealedBytes), out.subarray(at, boxAt), this.#key);
     }
-    return out.length === total ? out : out.subarray(0, total);
+    return part(out, 0, total);
   }
 
   park(): void {
@@ -100,7 +100,7 @@ export class GcmOpener implements Opener {
     }
     const size = wire.length - AEAD_OVERHEAD_BYTES;
     if (this.#out === undefined || this.#out.length < size) this.#out = new Uint8Array(size);
-    const plain = this.#out.length === size ? this.#out : this.#out.subarray(0, size);
+    const plain = part(this.#out, 0, size);
     const [nonce, box] = [wire.subarray(0, NONCE_BYTES), wire.subarray(NONCE_BYTES)];
     if (!this.#aead.open(box, plain, nonce, this.#key)) throw tagWrong("aes-gcm");
     this.#counter++;

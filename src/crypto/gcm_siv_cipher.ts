@@ -7,7 +7,7 @@
  */
 
 import { gcmsiv } from "@noble/ciphers/aes.js";
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, part } from "../bytes/bytes.ts";
 import { AEAD_OVERHEAD_BYTES, checkSealedLength, countUnits, tagWrong } from "./gcm_cipher.ts";
 import { RandomPool, type RandomSource } from "./random.ts";
 import type { Opener, Sealer } from "./sealer.ts";
@@ -44,7 +44,7 @@ export class GcmSivSealer implements Sealer {
       );
       out.set(sealed, at + NONCE_BYTES);
     }
-    return out.length === total ? out : out.subarray(0, total);
+    return part(out, 0, total);
   }
 
   park(): void {

@@ -4,7 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, part } from "../../bytes/bytes.ts";
 import type { BodyFraming } from "./head.ts";
 
 /** Longest chunk-size line with its extensions. */
@@ -48,7 +48,7 @@ export class BodyReader {
     const own = Math.min(this.#left, bytes.length);
     this.#left -= own;
     this.done = this.#left === 0;
-    if (own > 0) take(own === bytes.length ? bytes : bytes.subarray(0, own));
+    if (own > 0) take(part(bytes, 0, own));
     return own;
   }
 
